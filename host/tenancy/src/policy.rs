@@ -1,0 +1,427 @@
+//! What an install may do: manifest ∩ consent ∩ operator ceiling.
+//!
+//! A policy is made once, at install, and asked at every host call. A denial says which rule said no and what
+//! would allow it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+use crate::manifest::{HttpAsk, Manifest};
+use crate::{Digest, RunLimits, SecretName};
+
+/// An HTTP method that a rule may allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "RFC 9110 and RFC 5789 say what they mean")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+}
+
+impl Method {
+    /// The method as it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+}
+
+/// Hosts that a rule covers: one name or address, or every name below a suffix.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPattern {
+    any_below: bool,
+    /// Lower case, without the `*.`.
+    host: String,
+    port: Option<u16>,
+}
+
+impl HostPattern {
+    fn covers(&self, host: &str, port: u16, default_port: u16) -> bool {
+        if port != self.port.unwrap_or(default_port) {
+            return false;
+        }
+        if self.any_below {
+            host.strip_suffix(&self.host).is_some_and(|below| below.len() > 1 && below.ends_with('.'))
+        } else {
+            host == self.host
+        }
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let problem = || format!("{text:?} is no host pattern");
+        let (any_below, rest) = match text.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        // The URL parser is the one that later reads the guest's URL, so both agree on every spelling.
+        let url = Url::parse(&format!("https://{rest}/")).map_err(|_| problem())?;
+        let plain = rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
+        let host = url.host().ok_or_else(problem)?;
+        let stands_alone = url.path() == "/" && url.username().is_empty() && url.query().is_none() && plain;
+        let fits = match &host {
+            Host::Domain(name) => name.len() <= 253 && (!any_below || name.trim_end_matches('.').contains('.')),
+            _ => !any_below,
+        };
+        if !stands_alone || !fits || rest.ends_with('.') {
+            return Err(problem());
+        }
+        Ok(Self { any_below, host: host.to_string(), port: url.port() })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.any_below {
+            f.write_str("*.")?;
+        }
+        f.write_str(&self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+impl Serialize for HostPattern {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HostPattern {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One allowed way out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRule {
+    /// `https`, or `http` for an origin that an install setting names.
+    pub scheme: String,
+    /// To which hosts.
+    pub host: HostPattern,
+    /// With which methods.
+    pub methods: BTreeSet<Method>,
+    /// To which paths.
+    pub paths: Vec<String>,
+    /// With which secrets.
+    pub credentials: BTreeSet<SecretName>,
+}
+
+/// What an install may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Secrets by name; the value says whether the skill may read it.
+    pub secrets: BTreeMap<SecretName, bool>,
+    /// Ways out.
+    pub http: Vec<HttpRule>,
+    /// Actions that may be recorded.
+    pub audit_actions: BTreeSet<String>,
+    /// Limits of each run.
+    pub limits: RunLimits,
+}
+
+/// Why a policy could not be made from a manifest and its settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "settings.{setting}: {problem}; the skill sends requests there, so set it to an origin such as https://acme.example.com"
+)]
+pub struct SettingProblem {
+    /// The setting.
+    pub setting: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Why the policy refused a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// The URL itself cannot be used.
+    InvalidUrl(String),
+    /// No rule covers it.
+    NoRule(String),
+    /// The secret may not go to this host.
+    Credential(String),
+}
+
+impl Policy {
+    /// Everything that the manifest asks for, bound to the tenant's settings and cut down to the ceiling.
+    /// `reveal` names the secrets whose value the admin lets the skill read.
+    pub fn from_manifest(
+        manifest: &Manifest,
+        settings: &serde_json::Value,
+        reveal: &BTreeSet<SecretName>,
+        ceiling: &RunLimits,
+    ) -> Result<Self, SettingProblem> {
+        let http = manifest.http.iter().map(|ask| rule(ask, settings)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            secrets: manifest
+                .secrets
+                .iter()
+                .map(|ask| (ask.name.clone(), ask.reveal && reveal.contains(&ask.name)))
+                .collect(),
+            http,
+            audit_actions: manifest.audit.actions.iter().cloned().collect(),
+            limits: manifest.limits().within(ceiling),
+        })
+    }
+
+    /// A digest of all that the policy allows: what an admin consented to, in one word.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("a policy has only string keys"))
+    }
+
+    /// Whether this request may go out, and if a secret is to be put on it, whether that may.
+    pub fn allows(&self, method: Method, url: &Url, credential: Option<&SecretName>) -> Result<(), Denial> {
+        let host = url.host_str().ok_or_else(|| Denial::InvalidUrl("the URL has no host".to_owned()))?;
+        if dot_segments(url.path()) {
+            return Err(Denial::InvalidUrl(
+                "the path has an encoded `.` or `..` segment; write the path that you mean".to_owned(),
+            ));
+        }
+        let port = url.port_or_known_default().unwrap_or(0);
+        let default_port = if url.scheme() == "http" { 80 } else { 443 };
+        let covering: Vec<&HttpRule> = self
+            .http
+            .iter()
+            .filter(|rule| {
+                rule.scheme == url.scheme()
+                    && rule.host.covers(host, port, default_port)
+                    && rule.methods.contains(&method)
+                    && rule.paths.iter().any(|pattern| path_matches(pattern, url.path()))
+            })
+            .collect();
+        if covering.is_empty() {
+            return Err(Denial::NoRule(self.explain(method, url, host)));
+        }
+        match credential {
+            Some(secret) if !covering.iter().any(|rule| rule.credentials.contains(secret)) => {
+                Err(Denial::Credential(format!(
+                    "the secret {secret} may not be sent to {host}; list it under `credentials` of that [[http]] in skill.toml"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn explain(&self, method: Method, url: &Url, host: &str) -> String {
+        let origin = url.origin().ascii_serialization();
+        if self.http.is_empty() {
+            return format!(
+                "the install allows no HTTP at all; {method} {origin} needs an [[http]] in skill.toml",
+                method = method.as_str()
+            );
+        }
+        let same_host = self.http.iter().any(|rule| rule.host.host == host.trim_start_matches("*."));
+        let what = if same_host { "this method, scheme, port or path" } else { "this host" };
+        let allowed: Vec<String> = self
+            .http
+            .iter()
+            .take(8)
+            .map(|rule| {
+                let methods: Vec<_> = rule.methods.iter().map(|m| m.as_str()).collect();
+                format!("{} {}://{}{}", methods.join("|"), rule.scheme, rule.host, rule.paths.join("|"))
+            })
+            .collect();
+        format!(
+            "no rule of the install allows {what}: {} {origin}{}; allowed: {}",
+            method.as_str(),
+            url.path(),
+            allowed.join(", ")
+        )
+    }
+}
+
+fn rule(ask: &HttpAsk, settings: &serde_json::Value) -> Result<HttpRule, SettingProblem> {
+    let (scheme, host) = match (&ask.host, &ask.host_setting) {
+        (_, Some(setting)) => {
+            let fail = |problem: &str| SettingProblem { setting: setting.clone(), problem: problem.to_owned() };
+            let text = settings.get(setting).and_then(|v| v.as_str()).ok_or_else(|| fail("it is not set"))?;
+            let url = Url::parse(text).map_err(|e| fail(&format!("{text:?} is no URL ({e})")))?;
+            if !matches!(url.scheme(), "https" | "http")
+                || !matches!(url.path(), "" | "/")
+                || url.query().is_some()
+                || url.fragment().is_some()
+                || !url.username().is_empty()
+                || url.password().is_some()
+            {
+                return Err(fail(&format!("{text:?} is more, or other, than scheme, host and port")));
+            }
+            let host = url.host_str().ok_or_else(|| fail("it has no host"))?.to_owned();
+            (url.scheme().to_owned(), HostPattern { any_below: false, host, port: url.port() })
+        }
+        (Some(host), None) => {
+            let pattern = host.parse().map_err(|problem| SettingProblem { setting: host.clone(), problem })?;
+            ("https".to_owned(), pattern)
+        }
+        (None, None) => unreachable!("a checked manifest has one of the two"),
+    };
+    Ok(HttpRule {
+        scheme,
+        host,
+        methods: ask.methods.iter().copied().collect(),
+        paths: ask.paths.clone(),
+        credentials: ask.credentials.iter().cloned().collect(),
+    })
+}
+
+fn path_matches(pattern: &str, path: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => path.starts_with(prefix),
+        None => path == pattern,
+    }
+}
+
+/// Whether a server that decodes the path once could see `.` or `..` as a segment. The URL parser has already
+/// resolved the plain ones.
+fn dot_segments(path: &str) -> bool {
+    if !path.contains(['%', '\\']) {
+        return false;
+    }
+    let decoded: Vec<u8> = percent_decode(path);
+    decoded.split(|b| matches!(b, b'/' | b'\\')).any(|segment| segment == b"." || segment == b"..")
+}
+
+fn percent_decode(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        match (bytes[at], digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(u8::try_from(high * 16 + low).expect("two hexadecimal digits fit a byte"));
+                at += 3;
+            }
+            (byte, ..) => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        let manifest = Manifest::parse(
+            r#"
+[package]
+name = "northwind/crm"
+version = "1.0.0"
+description = "x"
+license = "MIT"
+[[secrets]]
+name = "salesforce"
+purpose = "x"
+reveal = true
+[[secrets]]
+name = "other"
+purpose = "x"
+[[http]]
+host = "*.my.salesforce.com"
+methods = ["GET", "POST"]
+paths = ["/services/data/*", "/exact"]
+credentials = ["salesforce"]
+[[http]]
+host_setting = "crm_url"
+methods = ["GET"]
+paths = ["/*"]
+"#,
+        )
+        .unwrap();
+        let settings = serde_json::json!({"crm_url": "http://127.0.0.1:8099"});
+        Policy::from_manifest(&manifest, &settings, &BTreeSet::new(), &RunLimits::default_ceiling()).unwrap()
+    }
+
+    #[track_caller]
+    fn check(method: Method, url: &str, secret: Option<&str>, expected: Result<(), &str>) {
+        let secret = secret.map(|s| s.parse().unwrap());
+        let said = policy().allows(method, &Url::parse(url).unwrap(), secret.as_ref()).map_err(|denial| match denial {
+            Denial::InvalidUrl(_) => "url",
+            Denial::NoRule(_) => "rule",
+            Denial::Credential(_) => "credential",
+        });
+        assert_eq!(said, expected, "{url}");
+    }
+
+    #[test]
+    fn a_request_goes_out_only_under_a_rule() {
+        use Method::{Delete, Get, Post};
+        let sf = Some("salesforce");
+        check(Get, "https://acme.my.salesforce.com/services/data/v59.0/query", sf, Ok(()));
+        check(Post, "https://a.b.my.salesforce.com/exact", sf, Ok(()));
+        check(Get, "https://ACME.MY.SALESFORCE.COM/exact", sf, Ok(()));
+        check(Delete, "https://acme.my.salesforce.com/services/data/x", sf, Err("rule"));
+        check(Get, "https://acme.my.salesforce.com/exact/more", sf, Err("rule"));
+        check(Get, "https://acme.my.salesforce.com/services/database", sf, Err("rule"));
+        check(Get, "https://acme.my.salesforce.com:8443/services/data/x", sf, Err("rule"));
+        check(Get, "http://acme.my.salesforce.com/services/data/x", sf, Err("rule"));
+        check(Get, "https://my.salesforce.com/services/data/x", sf, Err("rule"));
+        check(Get, "https://evilmy.salesforce.com/services/data/x", sf, Err("rule"));
+        check(Get, "https://acme.my.salesforce.com.evil.com/services/data/x", sf, Err("rule"));
+        check(Get, "https://acme.my.salesforce.com/services/data/../../admin", sf, Err("rule"));
+        check(Get, "https://acme.my.salesforce.com/services/data/%2e%2e/%2e%2e/admin", sf, Err("rule"));
+        check(Get, "https://acme.my.salesforce.com/services/data/..%2f..%2fadmin", sf, Err("url"));
+        check(Get, "https://acme.my.salesforce.com/services/data/..%5Cadmin", sf, Err("url"));
+        check(Get, "https://acme.my.salesforce.com/services/data/group%2Fproject", sf, Ok(()));
+        check(Get, "http://127.0.0.1:8099/anything", None, Ok(()));
+        check(Get, "http://127.0.0.1:8100/anything", None, Err("rule"));
+        check(Get, "https://127.0.0.1:8099/anything", None, Err("rule"));
+    }
+
+    #[test]
+    fn a_secret_goes_only_where_its_rule_says() {
+        check(Method::Get, "http://127.0.0.1:8099/x", Some("salesforce"), Err("credential"));
+        check(Method::Get, "https://acme.my.salesforce.com/exact", Some("other"), Err("credential"));
+    }
+
+    #[test]
+    fn reveal_needs_both_the_manifest_and_the_admin() {
+        let sf: SecretName = "salesforce".parse().unwrap();
+        assert!(!policy().secrets[&sf], "the manifest alone is not enough");
+    }
+
+    #[test]
+    fn a_setting_that_names_a_host_must_be_an_origin() {
+        let ask = HttpAsk {
+            host: None,
+            host_setting: Some("u".to_owned()),
+            methods: vec![Method::Get],
+            paths: vec!["/*".to_owned()],
+            credentials: vec![],
+        };
+        for bad in ["", "acme", "ftp://x.com", "https://x.com/path", "https://u:p@x.com", "https://x.com?q", "https://"]
+        {
+            assert!(rule(&ask, &serde_json::json!({"u": bad})).is_err(), "{bad:?}");
+        }
+        assert!(rule(&ask, &serde_json::json!({})).unwrap_err().to_string().contains("settings.u: it is not set"));
+        assert!(rule(&ask, &serde_json::json!({"u": "https://x.com/"})).is_ok());
+    }
+
+    #[test]
+    fn a_policy_reads_back_what_it_writes() {
+        let text = serde_json::to_string(&policy()).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy());
+    }
+}
