@@ -1,0 +1,104 @@
+//! The three imports of a skill: secrets, HTTP, audit. Policy in, host function out.
+//!
+//! A [`RunHost`] is made for one run and dropped with it. It holds the run's policy and its journal; whatever the
+//! guest asks for is judged by these and by nothing that the guest says of itself. What a run did is in its
+//! [`Journal`], which the runtime keeps hold of, so that a run that ends badly is recorded as well.
+
+mod address;
+mod audit;
+mod egress;
+mod http;
+mod journal;
+mod secrets;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use clawhold_sandbox::{Guest, Linker, Stop, contract};
+use clawhold_secret_store::{SecretStore, Versioned};
+use clawhold_tenancy::policy::Policy;
+use clawhold_tenancy::run::Reason;
+use clawhold_tenancy::{RunLimits, SecretName, TenantId};
+use wasmtime::component::{HasSelf, ResourceTable};
+
+pub use address::{AddressRule, RefusedAddress};
+pub use egress::Egress;
+pub use http::{Applied, Bounds, Incoming, Outgoing, Transport, TransportError};
+pub use journal::{Journal, Note};
+
+/// What a run reaches the world through. One set serves the whole host.
+#[derive(Clone)]
+pub struct Backends {
+    /// Where the tenants' secrets are.
+    pub secrets: Arc<dyn SecretStore>,
+    /// How requests leave.
+    pub transport: Arc<dyn Transport>,
+}
+
+/// For whom a run is, and what it may do.
+#[derive(Clone)]
+pub struct Authority {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The install's policy.
+    pub policy: Arc<Policy>,
+    /// When the run ends.
+    pub deadline: Instant,
+    /// Secrets and network.
+    pub backends: Backends,
+}
+
+/// The host's side of one run.
+pub struct RunHost {
+    /// Nothing while a package describes itself.
+    authority: Option<Authority>,
+    limits: RunLimits,
+    journal: Arc<Mutex<Journal>>,
+    handles: ResourceTable,
+    /// Values that this run has asked for: a rotation in the middle of a run does not mix two.
+    values: BTreeMap<SecretName, Versioned>,
+}
+
+impl RunHost {
+    /// A host for a run of an install.
+    pub fn new(authority: Authority, limits: RunLimits) -> Self {
+        Self::with(Some(authority), limits)
+    }
+
+    /// A host that grants nothing, for asking a package what it offers.
+    pub fn without_authority(limits: RunLimits) -> Self {
+        Self::with(None, limits)
+    }
+
+    fn with(authority: Option<Authority>, limits: RunLimits) -> Self {
+        let journal = Arc::new(Mutex::new(Journal::default()));
+        let mut handles = ResourceTable::new();
+        // Each handle costs a host call, so a run cannot have more of them than that.
+        handles.set_max_capacity(limits.host_calls as usize);
+        Self { authority, limits, journal, handles, values: BTreeMap::new() }
+    }
+
+    /// What the run does, to be read when it has ended.
+    pub fn journal(&self) -> Arc<Mutex<Journal>> {
+        Arc::clone(&self.journal)
+    }
+
+    fn note(&self) -> MutexGuard<'_, Journal> {
+        // The journal is only appended to, so it is whole even if a thread panicked while it held the lock.
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a host call. Host calls cost neither fuel nor epochs: without this a loop over a cheap one would be
+    /// free. Every host function begins here.
+    fn charge(&self) -> wasmtime::Result<()> {
+        let mut journal = self.note();
+        journal.host_calls += 1;
+        if journal.host_calls > self.limits.host_calls { Err(Stop(Reason::HostCalls).into()) } else { Ok(()) }
+    }
+}
+
+/// Adds the three interfaces to the sandbox's linker.
+pub fn add_to_linker(linker: &mut Linker<RunHost>) -> wasmtime::Result<()> {
+    contract::Skill::add_to_linker::<_, HasSelf<RunHost>>(linker, |guest: &mut Guest<RunHost>| &mut guest.host)
+}

@@ -1,0 +1,40 @@
+//! What one run did, as the run record and the audit chain will tell it.
+
+use std::collections::BTreeMap;
+
+use clawhold_tenancy::audit::Outcome;
+use clawhold_tenancy::run::Egress;
+
+/// An audit entry that a run made, before it has a place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub resource: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// A JSON object, or nothing.
+    pub detail: String,
+}
+
+/// Everything that a run did outside of its own memory. Bounded by the run's limits.
+#[derive(Debug, Default)]
+pub struct Journal {
+    /// Calls of host functions.
+    pub host_calls: u32,
+    /// HTTP requests, sent and refused.
+    pub egress: Vec<Egress>,
+    /// Secrets that were used, with the version of each.
+    pub secrets: BTreeMap<String, i64>,
+    /// Log lines.
+    pub log: Vec<String>,
+    /// Log lines that were not kept.
+    pub log_dropped: u64,
+    /// What the skill said when it gave up.
+    pub fatal: Option<String>,
+    /// Audit entries.
+    pub notes: Vec<Note>,
+    /// Audit entries beyond the limit.
+    pub notes_refused: u64,
+}

@@ -1,0 +1,127 @@
+//! `clawhold:skill/secrets`: handles in, handles out; the value leaves the host only where `reveal` was granted.
+
+use std::sync::Arc;
+
+use clawhold_sandbox::contract::SecretHandle;
+use clawhold_sandbox::contract::clawhold::skill::secrets::{Error, Host, HostSecret};
+use clawhold_secret_store::{SecretValue, Versioned};
+use clawhold_tenancy::SecretName;
+use clawhold_tenancy::audit::Outcome;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use wasmtime::component::Resource;
+
+use crate::{Note, RunHost};
+
+type Handle = Resource<SecretHandle>;
+
+/// Bytes of a message to sign.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+impl Host for RunHost {
+    async fn get(&mut self, name: String) -> wasmtime::Result<Result<Handle, Error>> {
+        self.charge()?;
+        if let Err(error) = self.fetch(&name).await {
+            return Ok(Err(error));
+        }
+        Ok(self.handle(SecretHandle { name: name.into(), field: None }))
+    }
+}
+
+impl HostSecret for RunHost {
+    async fn field(&mut self, secret: Handle, name: String) -> wasmtime::Result<Result<Handle, Error>> {
+        self.charge()?;
+        let whole = self.handles.get(&secret)?;
+        let (held, nested) = (Arc::clone(&whole.name), whole.field.is_some());
+        let shown = || name.chars().take(64).collect();
+        if nested || self.whole(&held)?.value.field(&name).is_none() {
+            return Ok(Err(Error::NoSuchField(shown())));
+        }
+        Ok(self.handle(SecretHandle { name: held, field: Some(name.into()) }))
+    }
+
+    async fn reveal(&mut self, secret: Handle) -> wasmtime::Result<Result<String, Error>> {
+        self.charge()?;
+        let name = Arc::clone(&self.handles.get(&secret)?.name);
+        let granted = self
+            .authority
+            .as_ref()
+            .is_some_and(|a| a.policy.secrets.iter().any(|(known, reveal)| known.as_str() == &*name && *reveal));
+        let outcome = if granted { Outcome::Success } else { Outcome::Denied };
+        // Not through the skill's own budget of entries: a skill must not be able to use that up and then read.
+        self.note().notes.push(Note {
+            action: "secret.reveal".to_owned(),
+            resource: format!("secret:{name}"),
+            outcome,
+            detail: String::new(),
+        });
+        if !granted {
+            return Ok(Err(Error::RevealDenied));
+        }
+        Ok(Ok(self.value(&secret)?.expose().to_owned()))
+    }
+
+    async fn hmac_sha256(&mut self, secret: Handle, message: Vec<u8>) -> wasmtime::Result<Result<Vec<u8>, Error>> {
+        self.charge()?;
+        if message.len() > MESSAGE_BYTES {
+            return Ok(Err(Error::Budget(format!("a message to sign may have {MESSAGE_BYTES} bytes"))));
+        }
+        let value = self.value(&secret)?;
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(value.expose().as_bytes()).expect("HMAC takes a key of any length");
+        mac.update(&message);
+        Ok(Ok(mac.finalize().into_bytes().to_vec()))
+    }
+
+    async fn drop(&mut self, secret: Handle) -> wasmtime::Result<()> {
+        self.handles.delete(secret)?;
+        Ok(())
+    }
+}
+
+impl RunHost {
+    /// Brings a secret into the run. What is undeclared, ungranted, missing or another tenant's ends the same way.
+    async fn fetch(&mut self, name: &str) -> Result<(), Error> {
+        let authority = self.authority.as_ref().ok_or(Error::NotFound)?;
+        let name: SecretName = name.parse().map_err(|_| Error::NotFound)?;
+        if !authority.policy.secrets.contains_key(&name) {
+            return Err(Error::NotFound);
+        }
+        if self.values.contains_key(&name) {
+            return Ok(());
+        }
+        let found = authority.backends.secrets.get(&authority.tenant, &name).await;
+        let found = found.map_err(|error| {
+            tracing::warn!(tenant_id = %authority.tenant, %error, "the secret store did not answer");
+            Error::Unavailable("the secret store did not answer; call again later".to_owned())
+        })?;
+        let found = found.ok_or(Error::NotFound)?;
+        self.note().secrets.insert(name.to_string(), found.version);
+        self.values.insert(name, found);
+        Ok(())
+    }
+
+    fn handle(&mut self, handle: SecretHandle) -> Result<Handle, Error> {
+        self.handles.push(handle).map_err(|_full| Error::Budget("the run holds too many handles".to_owned()))
+    }
+
+    fn whole(&self, name: &str) -> wasmtime::Result<&Versioned> {
+        let held = self.values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value);
+        held.ok_or_else(|| wasmtime::Error::msg("a handle without a value"))
+    }
+
+    /// The value that a handle stands for. Stays in the host unless `reveal` was granted.
+    pub(crate) fn value(&self, handle: &Handle) -> wasmtime::Result<SecretValue> {
+        let handle = self.handles.get(handle)?;
+        let whole = &self.whole(&handle.name)?.value;
+        match &handle.field {
+            None => Ok(whole.clone()),
+            Some(field) => whole.field(field).ok_or_else(|| wasmtime::Error::msg("a handle to a field that is gone")),
+        }
+    }
+
+    pub(crate) fn name(&self, handle: &Handle) -> wasmtime::Result<SecretName> {
+        let name = &self.handles.get(handle)?.name;
+        name.parse().map_err(|_| wasmtime::Error::msg("a handle without a name"))
+    }
+}

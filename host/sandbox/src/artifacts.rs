@@ -1,0 +1,221 @@
+//! Native code: compiled when a package is published, kept on disk under a MAC, kept in memory while it is used.
+
+use std::fs::DirBuilder;
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Context as _;
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions};
+use clawhold_tenancy::Digest;
+use hmac::{Hmac, KeyInit, Mac};
+use moka::future::Cache;
+use sha2::Sha256;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::engine::Settings;
+use crate::run::Skill;
+use crate::{Linker, Refused};
+
+const MAC_BYTES: usize = 32;
+
+/// What the sandbox did outside of runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Components compiled.
+    pub compiled: u64,
+    /// Artifact files read.
+    pub read: u64,
+    /// Artifact files whose MAC did not fit.
+    pub rejected: u64,
+}
+
+/// Why a component could not be made ready to run.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// Its author can mend it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The host is at fault.
+    #[error("the artifact store failed: {0}")]
+    Host(String),
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    compiled: AtomicU64,
+    read: AtomicU64,
+    rejected: AtomicU64,
+}
+
+pub(crate) struct Artifacts<T: Send + 'static> {
+    engine: Engine,
+    store: Arc<Files>,
+    loaded: Cache<Digest, Arc<Skill<T>>>,
+}
+
+/// The directory of artifacts, and the key that vouches for them.
+struct Files {
+    dir: Dir,
+    key: [u8; 32],
+    /// Changes with the engine's version and settings: old files are then not found, and made again.
+    compatibility: u64,
+    counters: Counters,
+}
+
+impl<T: Send + 'static> Artifacts<T> {
+    pub(crate) fn open(engine: &Engine, settings: &Settings) -> anyhow::Result<Self> {
+        let path = &settings.artifacts;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("cannot create the artifact directory {}", path.display()))?;
+        let dir = Dir::open_ambient_dir(path, ambient_authority())
+            .with_context(|| format!("cannot open the artifact directory {}", path.display()))?;
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Ok(Self {
+            engine: engine.clone(),
+            store: Arc::new(Files {
+                dir,
+                key: settings.artifact_key,
+                compatibility: hasher.finish(),
+                counters: Counters::default(),
+            }),
+            loaded: Cache::builder()
+                .max_capacity(settings.artifact_cache_bytes)
+                .weigher(|_, skill: &Arc<Skill<T>>| u32::try_from(skill.native_bytes).unwrap_or(u32::MAX))
+                .build(),
+        })
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let counters = &self.store.counters;
+        Counts {
+            compiled: counters.compiled.load(Ordering::Relaxed),
+            read: counters.read.load(Ordering::Relaxed),
+            rejected: counters.rejected.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The component, from memory, else from disk, else compiled from what `wasm` gives: once, whoever asks.
+    pub(crate) async fn load<W>(&self, linker: &Linker<T>, digest: Digest, wasm: W) -> Result<Arc<Skill<T>>, LoadError>
+    where
+        W: Future<Output = anyhow::Result<Vec<u8>>> + Send,
+    {
+        if let Some(skill) = self.loaded.get(&digest).await {
+            return Ok(skill);
+        }
+        let made = self.loaded.try_get_with(digest, async {
+            let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
+            let on_disk = blocking(move || Ok(store.read(digest).and_then(|native| map(&engine, &native)))).await?;
+            let (component, bytes) = match on_disk {
+                Some(found) => found,
+                None => self.compile(digest, wasm.await.map_err(|e| LoadError::Host(format!("{e:#}")))?).await?,
+            };
+            Skill::link(linker, digest, &component, bytes).map(Arc::new).map_err(LoadError::from)
+        });
+        made.await.map_err(|shared: Arc<LoadError>| LoadError::clone(&shared))
+    }
+
+    async fn compile(&self, digest: Digest, wasm: Vec<u8>) -> Result<(Component, u64), LoadError> {
+        if Digest::of(&wasm) != digest {
+            return Err(LoadError::Host(format!("the stored component is not {digest}")));
+        }
+        let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
+        blocking(move || {
+            store.counters.compiled.fetch_add(1, Ordering::Relaxed);
+            let native = engine.precompile_component(&wasm).map_err(|e| Refused::Compile(format!("{e:#}")))?;
+            if let Err(error) = store.write(digest, &native) {
+                // The next start compiles again; that is slow and not wrong.
+                tracing::warn!(%digest, error = format!("{error:#}"), "an artifact could not be kept");
+            }
+            map(&engine, &native).ok_or_else(|| LoadError::Host("fresh native code does not load".to_owned()))
+        })
+        .await
+    }
+}
+
+impl Files {
+    fn name(&self, digest: Digest) -> String {
+        format!("{}-{:016x}.cwasm", digest.hex(), self.compatibility)
+    }
+
+    /// Covers the digest and the engine too, so that a file under another's name does not verify.
+    fn mac(&self, digest: Digest, native: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
+        mac.update(b"clawhold-artifact-v1");
+        mac.update(digest.as_bytes());
+        mac.update(&self.compatibility.to_be_bytes());
+        mac.update(native);
+        mac
+    }
+
+    /// The native code, if the file is there and this host made it.
+    fn read(&self, digest: Digest) -> Option<Vec<u8>> {
+        let mut file = match self.dir.open(self.name(digest)) {
+            Ok(file) => file,
+            Err(error) => {
+                if error.kind() != ErrorKind::NotFound {
+                    tracing::warn!(%digest, %error, "an artifact cannot be opened and is made again");
+                }
+                return None;
+            }
+        };
+        self.counters.read.fetch_add(1, Ordering::Relaxed);
+        let mut tag = [0; MAC_BYTES];
+        let mut native = Vec::new();
+        let whole = file.read_exact(&mut tag).and_then(|()| file.read_to_end(&mut native));
+        if whole.is_err() || self.mac(digest, &native).verify_slice(&tag).is_err() {
+            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%digest, "an artifact was changed by somebody else; it is made again");
+            return None;
+        }
+        Some(native)
+    }
+
+    fn write(&self, digest: Digest, native: &[u8]) -> anyhow::Result<()> {
+        let name = self.name(digest);
+        let mut unique = [0; 8];
+        getrandom::fill(&mut unique).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
+        let draft = format!("{name}.{}.tmp", hex::encode(unique));
+        let mut file = self.dir.open_with(&draft, OpenOptions::new().write(true).create_new(true))?;
+        let written = file
+            .write_all(&self.mac(digest, native).finalize().into_bytes())
+            .and_then(|()| file.write_all(native))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| self.dir.rename(&draft, &self.dir, &name));
+        if let Err(error) = written {
+            let _unused = self.dir.remove_file(&draft);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, LoadError> + Send + 'static,
+) -> Result<R, LoadError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| LoadError::Host(format!("the compiler failed: {e}")))?
+}
+
+/// Native code that this process compiled, or whose MAC was verified over these very bytes.
+#[allow(unsafe_code)]
+fn map(engine: &Engine, native: &[u8]) -> Option<(Component, u64)> {
+    // SAFETY: `native` is what `precompile_component` of this engine gave: either a moment ago, or when the file
+    // was written under a key that only this host has, which `Files::read` has checked over these bytes in memory,
+    // so a file changed meanwhile is not seen.
+    match unsafe { Component::deserialize(engine, native) } {
+        Ok(component) => Some((component, native.len() as u64)),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "an artifact is of another engine and is made again");
+            None
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a run has used, and where it stops.
+
+use std::fmt;
+
+use clawhold_tenancy::RunLimits;
+use clawhold_tenancy::run::Reason;
+use wasmtime::ResourceLimiter;
+
+/// A run that the host ended. Raised as a trap, found again in the error by type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop(pub Reason);
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the run was stopped: {}", self.0)
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// A table's entry is a pointer and the room the engine keeps beside it.
+const TABLE_ENTRY_BYTES: usize = 16;
+
+/// Counts memory over all memories and tables of a run.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    most: usize,
+    used: usize,
+}
+
+impl Meter {
+    pub(crate) fn new(limits: &RunLimits) -> Self {
+        Self { most: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX), used: 0 }
+    }
+
+    /// Memories and tables never shrink while a run lives, so what is used now is also the most that was.
+    pub(crate) fn peak(&self) -> u64 {
+        self.used as u64
+    }
+
+    fn grow(&mut self, by: usize) -> wasmtime::Result<bool> {
+        match self.used.checked_add(by) {
+            Some(used) if used <= self.most => {
+                self.used = used;
+                Ok(true)
+            }
+            // A trap and not a failed `memory.grow`: guests turn the latter into an `unreachable` that explains
+            // nothing.
+            _ => Err(Stop(Reason::Memory).into()),
+        }
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(Stop(Reason::Memory).into())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ENTRY_BYTES))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(Stop(Reason::Memory).into())
+    }
+}
+
+/// The state of one run: the sandbox's own meter, and what the host functions need.
+#[derive(Debug)]
+pub struct Guest<T> {
+    pub(crate) meter: Meter,
+    /// What the host functions work on.
+    pub host: T,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(bytes: u64) -> Meter {
+        Meter::new(&RunLimits { memory_bytes: bytes, ..RunLimits::default() })
+    }
+
+    #[test]
+    fn memories_and_tables_share_one_cap() {
+        let mut meter = meter(1000);
+        assert!(meter.memory_growing(0, 400, None).unwrap());
+        assert!(meter.memory_growing(0, 400, None).unwrap());
+        let refused = meter.table_growing(0, 13, None).unwrap_err();
+        assert_eq!(refused.downcast_ref::<Stop>(), Some(&Stop(Reason::Memory)));
+        assert!(meter.table_growing(0, 12, None).unwrap());
+        assert_eq!(meter.peak(), 992);
+    }
+
+    #[test]
+    fn an_absurd_growth_does_not_wrap_around() {
+        let mut meter = meter(1000);
+        assert!(meter.memory_growing(0, 10, None).unwrap());
+        assert!(meter.memory_growing(0, usize::MAX, None).is_err());
+        assert!(meter.table_growing(0, usize::MAX, None).is_err());
+        assert_eq!(meter.peak(), 10);
+    }
+}

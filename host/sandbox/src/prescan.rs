@@ -1,0 +1,174 @@
+//! Looks at a file before any compiler does: is it a component, and what does it want from the host?
+
+use clawhold_tenancy::limits::COMPONENT_BYTES;
+use wasmparser::{Encoding, Parser, Payload};
+
+/// The interfaces that a component may import: ours, at the version we serve.
+const OFFERED: [&str; 4] = [
+    "clawhold:skill/types@0.1.0",
+    "clawhold:skill/secrets@0.1.0",
+    "clawhold:skill/http@0.1.0",
+    "clawhold:skill/audit@0.1.0",
+];
+
+/// The interface that a component must export.
+const HANDLER: &str = "clawhold:skill/handler@0.1.0";
+
+/// Why a file is no component that we run. Each message says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Larger than allowed.
+    #[error(
+        "the component has {size} bytes, {COMPONENT_BYTES} are allowed; build it with `clawhold skill build`, which strips and optimises"
+    )]
+    TooLarge {
+        /// Its size.
+        size: u64,
+    },
+    /// Not WebAssembly at all.
+    #[error("the file is not WebAssembly; publish the .wasm file that `clawhold skill build` wrote")]
+    NotWasm,
+    /// A module, which a component is made of.
+    #[error("the file is a core module, not a component; build it with `clawhold skill build`, which wraps it")]
+    CoreModule,
+    /// Cut off, or broken.
+    #[error("the component is damaged: {0}; build it again")]
+    Malformed(String),
+    /// Wants something that we do not give.
+    #[error("the component imports {name:?}, which Clawhold does not offer; it offers {}; {}", OFFERED.join(", "), import_remedy(name))]
+    Import {
+        /// The import's name.
+        name: String,
+    },
+    /// Lacks the interface that we call.
+    #[error("the component does not export {HANDLER:?}; mark at least one function with #[skill]")]
+    NoHandler,
+    /// Has more custom sections of one name than one.
+    #[error("the component has {count} sections named {name:?}, one is expected; build it with `clawhold skill build`")]
+    Section {
+        /// The section.
+        name: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// The engine refused it.
+    #[error("the component cannot be compiled: {0}")]
+    Compile(String),
+}
+
+fn import_remedy(name: &str) -> &'static str {
+    if name.starts_with("wasi:") {
+        "build for wasm32-unknown-unknown, and use no files, clocks, environment or sockets"
+    } else if name.starts_with("clawhold:skill/") {
+        "build it with the SDK of this host's version"
+    } else {
+        "remove what needs it"
+    }
+}
+
+/// What a component says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prescan {
+    /// The interfaces it imports.
+    pub imports: Vec<String>,
+    /// The contents of the custom section that was asked for.
+    pub section: Option<Vec<u8>>,
+}
+
+/// Reads the outer structure of a component, and the one custom section named `section`.
+pub fn prescan(wasm: &[u8], section: &str) -> Result<Prescan, Refused> {
+    if wasm.len() as u64 > COMPONENT_BYTES {
+        return Err(Refused::TooLarge { size: wasm.len() as u64 });
+    }
+    if !wasm.starts_with(b"\0asm") {
+        return Err(Refused::NotWasm);
+    }
+    if Parser::is_core_wasm(wasm) {
+        return Err(Refused::CoreModule);
+    }
+    let malformed = |e: wasmparser::BinaryReaderError| Refused::Malformed(e.to_string());
+    let (mut imports, mut sections, mut handler, mut depth) = (Vec::new(), Vec::new(), false, 0_u32);
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.map_err(malformed)? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Refused::CoreModule),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(reader) if depth == 0 => {
+                for import in reader {
+                    imports.push(import.map_err(malformed)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(reader) if depth == 0 => {
+                for export in reader {
+                    handler |= export.map_err(malformed)?.name.name == HANDLER;
+                }
+            }
+            Payload::CustomSection(custom) if depth == 0 && custom.name() == section => {
+                sections.push(custom.data().to_vec());
+            }
+            _ => {}
+        }
+    }
+    if let Some(name) = imports.iter().find(|name| !OFFERED.contains(&name.as_str())) {
+        return Err(Refused::Import { name: name.chars().take(200).collect() });
+    }
+    if !handler {
+        return Err(Refused::NoHandler);
+    }
+    if sections.len() > 1 {
+        return Err(Refused::Section { name: section.to_owned(), count: sections.len() });
+    }
+    Ok(Prescan { imports, section: sections.pop() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(wasm: &[u8], expected: &[&str]) {
+        let said = prescan(wasm, "clawhold:manifest").expect_err("is refused").to_string();
+        for part in expected {
+            assert!(said.contains(part), "{said:?} does not say {part:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_32_what_is_no_component_of_ours_is_refused_with_a_reason() {
+        let component = |text: &str| wat::parse_str(text).unwrap();
+        let whole = component(r#"(component (core module (func (export "f"))))"#);
+        check(b"", &["not WebAssembly", "skill build"]);
+        check(b"#!/bin/sh", &["not WebAssembly"]);
+        check(&component("(module)"), &["core module", "skill build"]);
+        check(&whole[..whole.len() - 3], &["damaged", "build it again"]);
+        check(&whole, &["clawhold:skill/handler@0.1.0", "#[skill]"]);
+        check(
+            &component(r#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#),
+            &["wasi:sockets/tcp@0.2.0", "wasm32-unknown-unknown"],
+        );
+        check(
+            &component(r#"(component (import "clawhold:skill/http@9.0.0" (instance)))"#),
+            &["clawhold:skill/http@9.0.0", "SDK of this host's version"],
+        );
+        check(&component(r#"(component (import "evil" (func)))"#), &["\"evil\"", "remove what needs it"]);
+        check(&vec![0; usize::try_from(COMPONENT_BYTES).unwrap() + 1], &["67108865 bytes", "are allowed"]);
+    }
+
+    #[test]
+    fn an_import_of_a_nested_component_is_not_the_hosts_business() {
+        let nested = wat::parse_str(r#"(component (component (import "inner" (func))))"#).unwrap();
+        assert_eq!(prescan(&nested, "x"), Err(Refused::NoHandler));
+    }
+
+    #[test]
+    fn two_manifests_are_one_too_many() {
+        let mut wasm =
+            wat::parse_str(r#"(component (instance $i) (export "clawhold:skill/handler@0.1.0" (instance $i)))"#)
+                .unwrap();
+        let section = [0_u8, 4, 1, b'm', b'h', b'i'];
+        wasm.extend_from_slice(&section);
+        assert_eq!(prescan(&wasm, "m").unwrap().section.as_deref(), Some(&b"hi"[..]));
+        wasm.extend_from_slice(&section);
+        assert_eq!(prescan(&wasm, "m"), Err(Refused::Section { name: "m".to_owned(), count: 2 }));
+    }
+}
