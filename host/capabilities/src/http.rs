@@ -18,6 +18,7 @@ use url::Url;
 use wasmtime::component::Resource;
 
 use crate::RunHost;
+use crate::secrets::text;
 
 /// Bytes of a URL: what common servers accept.
 const URL_BYTES: usize = 8192;
@@ -195,15 +196,15 @@ impl RunHost {
     ) -> wasmtime::Result<Result<(), String>> {
         let (kind, name, value) = match credential {
             Credential::Bearer(handle) => {
-                let value = format!("Bearer {}", self.value(handle)?.expose());
+                let value = format!("Bearer {}", text(&self.value(handle)?)?);
                 ("bearer", header::AUTHORIZATION, value)
             }
             Credential::Basic(basic) => {
                 let (user, password) = (self.value(&basic.username)?, self.value(&basic.password)?);
-                if user.expose().contains(':') {
+                if text(&user)?.contains(':') {
                     return Ok(Err("the user name has a colon, which HTTP Basic cannot carry".to_owned()));
                 }
-                let pair = BASE64_STANDARD.encode(format!("{}:{}", user.expose(), password.expose()));
+                let pair = BASE64_STANDARD.encode(format!("{}:{}", text(&user)?, text(&password)?));
                 ("basic", header::AUTHORIZATION, format!("Basic {pair}"))
             }
             Credential::Header(named) => {
@@ -211,10 +212,10 @@ impl RunHost {
                     Ok(name) => name,
                     Err(problem) => return Ok(Err(problem)),
                 };
-                ("header", name, format!("{}{}", named.prefix, self.value(&named.value)?.expose()))
+                ("header", name, format!("{}{}", named.prefix, text(&self.value(&named.value)?)?))
             }
             Credential::Query(named) => {
-                let value = format!("{}{}", named.prefix, self.value(&named.value)?.expose());
+                let value = format!("{}{}", named.prefix, text(&self.value(&named.value)?)?);
                 to.url.query_pairs_mut().append_pair(&named.name, &value);
                 to.credential = Some(Applied { kind: "query", secrets });
                 return Ok(Ok(()));

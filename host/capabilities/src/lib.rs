@@ -102,3 +102,6 @@ impl RunHost {
 pub fn add_to_linker(linker: &mut Linker<RunHost>) -> wasmtime::Result<()> {
     contract::Skill::add_to_linker::<_, HasSelf<RunHost>>(linker, |guest: &mut Guest<RunHost>| &mut guest.host)
 }
+
+/// Types alone; there is nothing to serve.
+impl contract::clawhold::skill::types::Host for RunHost {}

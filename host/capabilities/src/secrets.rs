@@ -34,7 +34,7 @@ impl HostSecret for RunHost {
         let whole = self.handles.get(&secret)?;
         let (held, nested) = (Arc::clone(&whole.name), whole.field.is_some());
         let shown = || name.chars().take(64).collect();
-        if nested || self.whole(&held)?.value.field(&name).is_none() {
+        if nested || self.whole(&held)?.value.field(&name).is_err() {
             return Ok(Err(Error::NoSuchField(shown())));
         }
         Ok(self.handle(SecretHandle { name: held, field: Some(name.into()) }))
@@ -58,7 +58,7 @@ impl HostSecret for RunHost {
         if !granted {
             return Ok(Err(Error::RevealDenied));
         }
-        Ok(Ok(self.value(&secret)?.expose().to_owned()))
+        Ok(Ok(text(&self.value(&secret)?)?.to_owned()))
     }
 
     async fn hmac_sha256(&mut self, secret: Handle, message: Vec<u8>) -> wasmtime::Result<Result<Vec<u8>, Error>> {
@@ -67,8 +67,7 @@ impl HostSecret for RunHost {
             return Ok(Err(Error::Budget(format!("a message to sign may have {MESSAGE_BYTES} bytes"))));
         }
         let value = self.value(&secret)?;
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(value.expose().as_bytes()).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(value.expose()).expect("HMAC takes a key of any length");
         mac.update(&message);
         Ok(Ok(mac.finalize().into_bytes().to_vec()))
     }
@@ -116,7 +115,7 @@ impl RunHost {
         let whole = &self.whole(&handle.name)?.value;
         match &handle.field {
             None => Ok(whole.clone()),
-            Some(field) => whole.field(field).ok_or_else(|| wasmtime::Error::msg("a handle to a field that is gone")),
+            Some(field) => whole.field(field).map_err(|_| wasmtime::Error::msg("a handle to a field that is gone")),
         }
     }
 
@@ -124,4 +123,9 @@ impl RunHost {
         let name = &self.handles.get(handle)?.name;
         name.parse().map_err(|_| wasmtime::Error::msg("a handle without a name"))
     }
+}
+
+/// The value as text, which is all that the API stores; another writer of the same place may have put bytes there.
+pub(crate) fn text(value: &SecretValue) -> wasmtime::Result<&str> {
+    value.expose_str().ok_or_else(|| wasmtime::Error::msg("a secret's value is not UTF-8; put it anew"))
 }

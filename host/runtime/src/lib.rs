@@ -1,0 +1,115 @@
+//! The use-cases: what the API, the command line and the console can ask of a host.
+//!
+//! Each is a method of [`Host`] that takes the caller's [`Context`](clawhold_tenancy::Context) and a
+//! [`Permit`](clawhold_tenancy::Permit), so none can be reached without the check that mints one.
+
+mod admission;
+mod audit;
+mod auth;
+mod installs;
+mod invoke;
+mod packages;
+mod problem;
+mod resolve;
+mod rows;
+mod runs;
+mod secrets;
+mod tenants;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawhold_capabilities::{Backends, RunHost};
+use clawhold_sandbox::{Counts, Sandbox};
+use clawhold_store::{RunWriter, Store};
+use clawhold_tenancy::RunLimits;
+use clawhold_tenancy::quota::Quotas;
+use tokio::sync::Semaphore;
+
+pub use auth::BearerToken;
+pub use clawhold_marketplace::{Plan, SkillSpec};
+pub use clawhold_store::audit::{Entry, Verification};
+pub use clawhold_store::{
+    Counts as StoreCounts, Install, InstalledSkill, Package, SecretInfo, Tenant, TenantState, Token,
+    Version,
+};
+pub use installs::{InstallAsk, PlanView};
+pub use invoke::Invoked;
+pub use packages::PublishedPackage;
+pub use problem::Problem;
+pub use rows::StoreRows;
+pub use tokens::{MadeToken, TokenAsk};
+
+/// What a host is made of. Only the composition root chooses the drivers.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// Runs components.
+    pub sandbox: Sandbox<RunHost>,
+    /// Secrets and network.
+    pub backends: Backends,
+    /// The most that any run may use.
+    pub ceiling: RunLimits,
+    /// What each tenant may use.
+    pub quotas: Quotas,
+}
+
+/// One Clawhold host.
+pub struct Host {
+    store: Store,
+    writer: RunWriter,
+    sandbox: Sandbox<RunHost>,
+    backends: Backends,
+    ceiling: RunLimits,
+    quotas: Quotas,
+    auth: auth::Tokens,
+    resolved: resolve::Resolved,
+    admission: admission::Admission,
+    /// One compilation at a time: it uses every core it gets, and tenants' calls need them too.
+    compiling: Semaphore,
+}
+
+impl Host {
+    /// Puts a host together and starts its writer. Must be called on a tokio runtime.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            writer: RunWriter::start(parts.store.clone()),
+            store: parts.store,
+            sandbox: parts.sandbox,
+            backends: parts.backends,
+            ceiling: parts.ceiling,
+            quotas: parts.quotas,
+            auth: auth::Tokens::default(),
+            resolved: resolve::Resolved::default(),
+            admission: admission::Admission::default(),
+            compiling: Semaphore::new(1),
+        })
+    }
+
+    /// Whether the host can do its work: the database answers and the host is not stopping.
+    pub async fn ready(&self) -> Result<(), Problem> {
+        if self.admission.is_closed() {
+            return Err(Problem::stopping());
+        }
+        self.store.ready().await.map_err(Problem::from)
+    }
+
+    /// What the sandbox and the store have done: for tests that count, and for metrics.
+    pub fn counts(&self) -> (Counts, StoreCounts) {
+        (self.sandbox.counts(), self.store.counts())
+    }
+
+    /// Takes no new runs, lets the running ones finish until `patience` is over, cuts the rest, and commits what
+    /// they have done.
+    pub async fn stop(&self, patience: Duration) {
+        self.admission.close();
+        if tokio::time::timeout(patience, self.admission.empty()).await.is_err() {
+            tracing::warn!("runs were still going when the time to stop was over; they are cut");
+            self.sandbox.cut();
+            self.admission.empty().await;
+        }
+        self.writer.close().await;
+        self.store.close().await;
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clawhold_tenancy::limits::MIB;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::Linker;
@@ -64,6 +64,7 @@ pub struct Sandbox<T: Send + 'static> {
     pub(crate) artifacts: Artifacts<T>,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) runs: Arc<AtomicU64>,
+    cut: watch::Sender<bool>,
     guests: Guests,
 }
 
@@ -85,12 +86,29 @@ impl<T: Send + 'static> Sandbox<T> {
             .build()
             .context("cannot start the guest threads")?;
         let slots = Arc::new(Semaphore::new(settings.slots as usize));
-        Ok(Self { engine, linker, artifacts, slots, runs, guests: Guests(Some(guests)) })
+        Ok(Self {
+            engine,
+            linker,
+            artifacts,
+            slots,
+            runs,
+            cut: watch::Sender::new(false),
+            guests: Guests(Some(guests)),
+        })
     }
 
     /// What the sandbox did outside of runs: a warm run adds nothing to it.
     pub fn counts(&self) -> Counts {
         self.artifacts.counts()
+    }
+
+    /// Ends every run that is under way, and every one that begins from now on.
+    pub fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    pub(crate) fn cut_signal(&self) -> watch::Receiver<bool> {
+        self.cut.subscribe()
     }
 
     pub(crate) fn guests(&self) -> &Runtime {

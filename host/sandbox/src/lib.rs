@@ -27,7 +27,7 @@ pub use artifacts::{Counts, LoadError};
 pub use engine::{Sandbox, Settings};
 pub use meter::{Guest, Stop};
 pub use prescan::{Prescan, Refused, prescan};
-pub use run::{Budget, Call, Finished, Skill, Slot};
+pub use run::{Budget, Call, Failure, Finished, Skill, Slot};
 
 /// The linker that the layers above add their host functions to.
 pub type Linker<T> = wasmtime::component::Linker<Guest<T>>;

@@ -187,15 +187,22 @@ impl<T: Send + 'static> Sandbox<T> {
     ) -> Finished<T, O> {
         let running = Running::begin(&self.runs);
         let (started, limits) = (budget.started, budget.limits);
+        let mut cut = self.cut_signal();
         let task = self.guests().spawn(async move {
             let _held = (slot, running);
             // Epochs do not wake a guest that waits in a host call, so the clock is here too.
-            let ended = tokio::time::timeout_at(budget.deadline.into(), enter(&mut store)).await;
+            let ended = tokio::select! {
+                biased;
+                ended = tokio::time::timeout_at(budget.deadline.into(), enter(&mut store)) => {
+                    ended.map_err(|_elapsed| Reason::Deadline)
+                }
+                _ = cut.wait_for(|cut| *cut) => Err(Reason::Cancelled),
+            };
             let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
             let outcome = match ended {
                 Ok(Ok(output)) => Ok(output),
                 Ok(Err(error)) => Err(failure(&error, limits.output_bytes)),
-                Err(_elapsed) => Err(stopped(Reason::Deadline, None)),
+                Err(reason) => Err(stopped(reason, None)),
             };
             let guest = store.into_data();
             let usage = Usage { fuel, memory_bytes: guest.meter.peak(), host_calls: 0, duration_us: elapsed(started) };
@@ -248,6 +255,7 @@ fn stopped(reason: Reason, backtrace: Option<String>) -> Failure {
         Reason::Deadline => "the run's time was over",
         Reason::Memory => "the run asked for more memory than it may have",
         Reason::HostCalls => "the run made more host calls than it may",
+        Reason::Cancelled => "the host stopped before the run ended",
         Reason::HostBytes => "the run passed too much data to one host call",
         _ => "the run was stopped",
     };

@@ -1,0 +1,108 @@
+//! Where tenants' secrets are kept: one trait, and a driver for each kind of place.
+//!
+//! A driver names a secret by its tenant first, and looks nowhere else: what is absent is `None`, and what cannot be
+//! reached is an error. Values are [`SecretValue`]s: hidden from `Debug`, wiped when dropped.
+//!
+//! ```
+//! use clawhold_secret_store::{SecretStore, SecretValue};
+//! use clawhold_tenancy::{SecretName, TenantId};
+//!
+//! async fn authorization(
+//!     secrets: &dyn SecretStore,
+//!     tenant: &TenantId,
+//!     name: &SecretName,
+//! ) -> Result<Option<SecretValue>, Box<dyn std::error::Error>> {
+//!     let Some(secret) = secrets.get(tenant, name).await? else { return Ok(None) };
+//!     Ok(Some(secret.value.field("token")?))
+//! }
+//! ```
+
+pub mod local;
+mod value;
+
+use async_trait::async_trait;
+use clawhold_tenancy::audit::Event;
+use clawhold_tenancy::{SecretName, TenantId};
+
+pub use value::{FieldError, SecretValue};
+
+/// A secret's value and which one it is.
+#[derive(Debug)]
+pub struct Versioned {
+    /// Grows with every value that is put under the name, and is never used twice.
+    pub version: i64,
+    /// The value.
+    pub value: SecretValue,
+}
+
+/// What may be told of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretInfo {
+    /// Its name.
+    pub name: SecretName,
+    /// The newest version.
+    pub version: i64,
+    /// When that was put, in microseconds since 1970.
+    pub created_us: i64,
+    /// Who put it.
+    pub by: String,
+}
+
+/// Why a secret could not be had or changed. No message holds a value.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The place where secrets are kept cannot be reached. The same call may succeed later.
+    #[error("the place where secrets are kept cannot be reached; try again")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The place where secrets are kept refused. Trying again does not help.
+    #[error("the place where secrets are kept refused")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The value was sealed with another master key.
+    #[error(
+        "secret {name} was sealed with another master key; put back the key file that it was stored under, or put the secret anew"
+    )]
+    OtherKey {
+        /// The secret.
+        name: SecretName,
+    },
+    /// The value is not what was stored under this tenant, name and version: somebody changed or moved it.
+    #[error("secret {name} does not open: {why}; find out who changed it, and put the secret anew")]
+    Damaged {
+        /// The secret.
+        name: SecretName,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The operating system gives no random bytes.
+    #[error("cannot seal a secret: the operating system gives no random bytes")]
+    NoRandomness,
+}
+
+/// A place where tenants' secrets are kept.
+///
+/// **Audit.** A driver commits `event` together with the change; where its place shares no transaction with the audit
+/// chain, it commits the event first, so a change without an entry cannot be. Nothing changes and no event is
+/// committed if the call fails, or if there was nothing to delete.
+///
+/// **Absence.** `Ok(None)` means that the tenant has no such secret. A driver never falls back to another tenant's,
+/// to a common one or to another place.
+#[async_trait]
+pub trait SecretStore: Send + Sync {
+    /// The newest value.
+    async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError>;
+
+    /// Puts a value, by the event's actor at the event's time, and says its version.
+    async fn put(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        value: SecretValue,
+        event: Event,
+    ) -> Result<i64, SecretError>;
+
+    /// Deletes a secret; `false` if there is none.
+    async fn delete(&self, tenant: &TenantId, name: &SecretName, event: Event) -> Result<bool, SecretError>;
+
+    /// All of the tenant's secrets, by name.
+    async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError>;
+}

@@ -1,0 +1,134 @@
+//! What the host remembers, and the only two doors to it.
+//!
+//! [`TenantTx`] is bound to one tenant: each of its queries names that tenant. [`SystemTx`] is bound to a reason and
+//! does what no tenant can do for itself. A transaction that writes is committed together with an audit entry or not
+//! at all: there is no other `commit`, and dropping it undoes everything.
+//!
+//! ```
+//! # async fn example(event: clawhold_tenancy::audit::Event) -> Result<(), clawhold_store::StoreError> {
+//! # let dir = std::env::temp_dir().join("clawhold.db");
+//! use clawhold_store::{Store, TenantState};
+//!
+//! let store = Store::open(&format!("sqlite:{}", dir.display())).await?;
+//! let acme = "acme-corp".parse().expect("a tenant id");
+//! let mut tx = store.system_write("tenant.create").await?;
+//! tx.create_tenant(&acme, "standard", event.at_us).await?;
+//! tx.append(&acme, &[event.clone()]).await?;
+//! tx.commit(event).await?;
+//!
+//! let mut tx = store.system("tenant.show").await?;
+//! let shown = tx.tenant(&acme).await?.expect("created above");
+//! assert_eq!(shown.state, TenantState::Active);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One copy of each query serves SQLite and PostgreSQL; what differs is in `driver`. No type of the database library
+//! leaves this crate, and neither does a connection.
+
+pub mod audit;
+mod driver;
+mod error;
+mod fields;
+mod installs;
+mod packages;
+mod runs;
+mod secrets;
+mod tenants;
+mod tokens;
+mod tx;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clawhold_tenancy::TenantId;
+
+pub use error::{Conflict, Failure, StoreError};
+pub use installs::{Install, InstalledSkill, PutInstall};
+pub use packages::{Package, Publication, Published, Version};
+pub use secrets::{SealedSecret, SecretInfo};
+pub use tenants::{Tenant, TenantState};
+pub use tokens::{NewToken, Token, TokenHash};
+pub use tx::{Read, SystemTx, TenantTx, Write};
+pub use writer::RunWriter;
+
+use driver::Pools;
+
+/// The database. A clone is another handle to the same one.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pools: Pools,
+    reads: AtomicU64,
+    writes: AtomicU64,
+}
+
+/// How many transactions were begun since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that only read.
+    pub reads: u64,
+    /// Those that may write.
+    pub writes: u64,
+}
+
+impl Store {
+    /// Opens the database at `url`, `sqlite:` and a path, and brings its tables up to date. A file that does not
+    /// exist is made, readable by its owner alone; its folder must exist.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let pools = driver::open(url).await?;
+        Ok(Self { inner: Arc::new(Inner { pools, reads: AtomicU64::new(0), writes: AtomicU64::new(0) }) })
+    }
+
+    /// Reads one tenant's data, all of it as it stood at the first query.
+    pub async fn tenant(&self, tenant: &TenantId) -> Result<TenantTx<Read>, StoreError> {
+        Ok(TenantTx::new(self.begin_read().await?, tenant.clone()))
+    }
+
+    /// Changes one tenant's data.
+    pub async fn tenant_write(&self, tenant: &TenantId) -> Result<TenantTx<Write>, StoreError> {
+        Ok(TenantTx::new(self.begin_write().await?, tenant.clone()))
+    }
+
+    /// Reads what belongs to no single tenant. `reason` says what for, `noun.verb`; it is in the log.
+    pub async fn system(&self, reason: &'static str) -> Result<SystemTx<Read>, StoreError> {
+        tracing::debug!(reason, "system read");
+        Ok(SystemTx::new(self.begin_read().await?))
+    }
+
+    /// Changes what belongs to no single tenant. `reason` as in [`Store::system`].
+    pub async fn system_write(&self, reason: &'static str) -> Result<SystemTx<Write>, StoreError> {
+        tracing::debug!(reason, "system write");
+        Ok(SystemTx::new(self.begin_write().await?))
+    }
+
+    /// Transactions begun so far. A warm invocation must write nothing but its audit entry, and a test looks here.
+    pub fn counts(&self) -> Counts {
+        Counts { reads: self.inner.reads.load(Ordering::Relaxed), writes: self.inner.writes.load(Ordering::Relaxed) }
+    }
+
+    /// Whether the database answers. Not counted.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        self.inner.pools.ping().await
+    }
+
+    /// Waits for the transactions under way and closes every connection. Later transactions are
+    /// [`StoreError::Unavailable`].
+    pub async fn close(&self) {
+        self.inner.pools.close().await;
+    }
+
+    async fn begin_read(&self) -> Result<driver::Tx, StoreError> {
+        self.inner.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.pools.begin_read().await
+    }
+
+    async fn begin_write(&self) -> Result<driver::Tx, StoreError> {
+        self.inner.writes.fetch_add(1, Ordering::Relaxed);
+        self.inner.pools.begin_write().await
+    }
+}

@@ -1,0 +1,40 @@
+//! Reading and verifying a tenant's audit log, and noting what was refused.
+
+use clawhold_store::audit::Verification;
+use clawhold_tenancy::audit::{Event, Head, Outcome};
+use clawhold_tenancy::permit::ReadAudit;
+use clawhold_tenancy::{Context, Permit, Scope};
+
+use crate::{Entry, Host, Problem};
+
+impl Host {
+    /// A tenant's entries, newest first, from before number `before`.
+    pub async fn audit(
+        &self,
+        permit: &Permit<ReadAudit>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Entry>, Problem> {
+        Ok(self.store.tenant(permit.tenant()).await?.audit(before, limit).await?)
+    }
+
+    /// Where the tenant's chain ends.
+    pub async fn audit_head(&self, permit: &Permit<ReadAudit>) -> Result<Head, Problem> {
+        Ok(self.store.tenant(permit.tenant()).await?.audit_head().await?)
+    }
+
+    /// Recomputes the tenant's chain.
+    pub async fn audit_verify(&self, permit: &Permit<ReadAudit>) -> Result<Verification, Problem> {
+        Ok(self.store.tenant(permit.tenant()).await?.audit_verify().await?)
+    }
+
+    /// Notes that a tenant's token asked for what is not its own. Told to the tenant it belongs to, not to the one
+    /// it asked for: that one must not learn who else is here.
+    pub async fn note_refusal(&self, cx: &Context, action: &'static str, resource: String) {
+        let Scope::Tenant(tenant) = &cx.scope else { return };
+        let event = Event::by(cx, action, resource, Outcome::Denied);
+        if let Err(error) = self.writer.append(tenant.clone(), None, vec![event]).await {
+            tracing::error!(%error, tenant_id = %tenant, "a refusal could not be noted");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Installing packages: plan, consent, pin.
+
+use std::collections::BTreeSet;
+
+use clawhold_marketplace::{Plan, SkillSpec, plan};
+use clawhold_store::PutInstall;
+use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::limits::SETTINGS_BYTES;
+use clawhold_tenancy::permit::{ListInstalls, ListSkills, PlanInstall, PutInstall as PutInstallAction, RemoveInstall};
+use clawhold_tenancy::{Context, Digest, PackageName, Permit, SecretName, SkillName, TenantId};
+use semver::Version as Number;
+use serde_json::Value;
+
+use crate::{Host, Install, InstalledSkill, Problem, Version};
+
+/// What an admin wants installed.
+#[derive(Debug, Clone)]
+pub struct InstallAsk {
+    /// The package.
+    pub package: PackageName,
+    /// Its version; `None` is the latest.
+    pub version: Option<Number>,
+    /// The settings: a JSON object.
+    pub settings: Value,
+    /// The secrets whose value the package may read.
+    pub reveal: BTreeSet<SecretName>,
+}
+
+/// What an install would be.
+#[derive(Debug)]
+pub struct PlanView {
+    /// The version that would be pinned.
+    pub version: Version,
+    /// What it offers.
+    pub skills: Vec<SkillSpec>,
+    /// What it would be allowed, and the word that says yes to it.
+    pub plan: Plan,
+    /// The version that is installed now.
+    pub installed: Option<Number>,
+}
+
+impl Host {
+    /// What an install would allow. Changes nothing.
+    pub async fn plan_install(&self, permit: &Permit<PlanInstall>, ask: &InstallAsk) -> Result<PlanView, Problem> {
+        self.planned(permit.tenant(), ask).await
+    }
+
+    /// Installs, or changes an install, if `consent` says yes to what it would be allowed.
+    pub async fn put_install(
+        &self,
+        cx: &Context,
+        permit: &Permit<PutInstallAction>,
+        ask: &InstallAsk,
+        consent: &Digest,
+    ) -> Result<(Install, PlanView), Problem> {
+        let view = self.planned(permit.tenant(), ask).await?;
+        if view.plan.consent != *consent {
+            return Err(Problem::Consent { expected: view.plan.consent.to_string(), adds: view.plan.adds });
+        }
+        let manifest = &view.version.published.manifest;
+        let put = PutInstall {
+            package: ask.package.clone(),
+            version: manifest.package.version.clone(),
+            digest: view.version.digest,
+            settings: ask.settings.clone(),
+            consent: *consent,
+            reveal: ask.reveal.clone(),
+            policy: view.plan.policy.clone(),
+            updated_us: now_us(),
+            updated_by: cx.actor.to_string(),
+        };
+        let detail = serde_json::json!({
+            "version": put.version, "digest": put.digest, "consent": put.consent,
+            "policy": put.policy.digest(), "reveal": put.reveal, "adds": view.plan.adds,
+        });
+        let event = Event::by(cx, permit.action(), format!("package:{}", ask.package), Outcome::Success).with(&detail);
+        let names: Vec<SkillName> = view.skills.iter().map(|skill| skill.name.clone()).collect();
+        let mut tx = self.store.tenant_write(permit.tenant()).await?;
+        tx.put_install(&put, &names).await?;
+        let install = tx.install(&ask.package).await?.ok_or(Problem::NotFound("install"))?;
+        tx.commit(event).await?;
+        self.resolved.forget(permit.tenant());
+        Ok((install, view))
+    }
+
+    /// Removes an install. Its runs and audit entries stay.
+    pub async fn remove_install(
+        &self,
+        cx: &Context,
+        permit: &Permit<RemoveInstall>,
+        package: &PackageName,
+    ) -> Result<(), Problem> {
+        let mut tx = self.store.tenant_write(permit.tenant()).await?;
+        if !tx.remove_install(package).await? {
+            return Err(Problem::NotFound("install"));
+        }
+        tx.commit(Event::by(cx, permit.action(), format!("package:{package}"), Outcome::Success)).await?;
+        self.resolved.forget(permit.tenant());
+        Ok(())
+    }
+
+    /// What is installed, behind `after`, by package.
+    pub async fn installs(
+        &self,
+        permit: &Permit<ListInstalls>,
+        after: Option<&PackageName>,
+        limit: u32,
+    ) -> Result<Vec<Install>, Problem> {
+        Ok(self.store.tenant(permit.tenant()).await?.installs(after, limit).await?)
+    }
+
+    /// The skills that the caller may call, behind `after`, by name, with their schemas.
+    pub async fn skills(
+        &self,
+        cx: &Context,
+        permit: &Permit<ListSkills>,
+        after: Option<&SkillName>,
+        limit: u32,
+    ) -> Result<Vec<(InstalledSkill, SkillSpec)>, Problem> {
+        let installed = self.store.tenant(permit.tenant()).await?.skills(after, limit).await?;
+        let mut known: Vec<(PackageName, Number, Vec<SkillSpec>)> = Vec::new();
+        let mut found = Vec::new();
+        for one in installed.into_iter().filter(|one| cx.may_call(&one.skill)) {
+            if !known.iter().any(|(package, version, _)| *package == one.package && *version == one.version) {
+                let (_, specs) = self.find_version(&one.package, Some(&one.version)).await?;
+                known.push((one.package.clone(), one.version.clone(), specs));
+            }
+            let spec = known
+                .iter()
+                .filter(|(package, version, _)| *package == one.package && *version == one.version)
+                .flat_map(|(_, _, specs)| specs)
+                .find(|spec| spec.name == one.skill)
+                .cloned()
+                .ok_or_else(|| Problem::internal("an installed skill is not in its package", &one.skill))?;
+            found.push((one, spec));
+        }
+        Ok(found)
+    }
+
+    async fn planned(&self, tenant: &TenantId, ask: &InstallAsk) -> Result<PlanView, Problem> {
+        if !ask.settings.is_object() {
+            return Err(Problem::invalid("settings", "write a JSON object"));
+        }
+        let size = ask.settings.to_string().len() as u64;
+        if size > SETTINGS_BYTES {
+            return Err(Problem::invalid("settings", format!("they have {size} bytes, {SETTINGS_BYTES} are allowed")));
+        }
+        let (version, skills) = self.find_version(&ask.package, ask.version.as_ref()).await?;
+        let manifest = &version.published.manifest;
+        if let Some(unasked) =
+            ask.reveal.iter().find(|name| !manifest.secrets.iter().any(|s| s.reveal && s.name == **name))
+        {
+            let detail = format!("the package does not ask to read the secret {unasked}; leave it out");
+            return Err(Problem::invalid("reveal", detail));
+        }
+        let current = self.store.tenant(tenant).await?.install(&ask.package).await?;
+        let plan = plan(
+            manifest,
+            version.digest,
+            &ask.settings,
+            &ask.reveal,
+            &self.ceiling,
+            current.as_ref().map(|install| &install.put.policy),
+        )
+        .map_err(|problem| Problem::invalid(format!("settings.{}", problem.setting), problem.to_string()))?;
+        let installed = current.map(|install| install.put.version);
+        Ok(PlanView { version, skills, plan, installed })
+    }
+}

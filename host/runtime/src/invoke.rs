@@ -1,0 +1,242 @@
+//! One invocation, from admission to the committed record. Its steps are those of ARCHITECTURE.md.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clawhold_capabilities::{Authority, Journal, RunHost};
+use clawhold_sandbox::contract::exports::clawhold::skill::handler::{Context as GuestContext, Error as SkillError};
+use clawhold_sandbox::{Budget, Call, Failure, Finished};
+use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::permit::InvokeSkill;
+use clawhold_tenancy::run::{Reason, Record, Usage};
+use clawhold_tenancy::{Context, Digest, PackageName, Permit, RunId, SkillName, TenantId};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::admission::Ticket;
+use crate::resolve::Ready;
+use crate::{Host, Problem};
+
+/// An answer, and what it took.
+#[derive(Debug)]
+pub struct Invoked {
+    /// The run.
+    pub run: RunId,
+    /// The package that offers the skill.
+    pub package: PackageName,
+    /// Its version.
+    pub version: String,
+    /// The component that ran.
+    pub digest: Digest,
+    /// What the run used.
+    pub usage: Usage,
+    /// The output: JSON that fits the skill's schema.
+    pub output: Box<RawValue>,
+}
+
+/// Why a run gave no answer.
+enum NoAnswer {
+    Skill(&'static str, String),
+    Stopped(Reason, String),
+}
+
+impl Host {
+    /// Calls a skill. Once admitted, the run goes on and is recorded even if the caller goes away.
+    pub async fn invoke(
+        self: &Arc<Self>,
+        cx: &Context,
+        permit: &Permit<InvokeSkill>,
+        skill: &SkillName,
+        input: String,
+    ) -> Result<Invoked, Problem> {
+        let started = Instant::now();
+        let tenant = permit.tenant();
+        if !cx.may_call(skill) {
+            return Err(Problem::NotFound("skill"));
+        }
+        let ready = self.resolve(tenant, skill).await?;
+        let ticket = self.admission.enter(tenant, self.quotas.of(tenant).max_concurrent_runs)?;
+        let value: Value = serde_json::from_str(&input).map_err(|e| {
+            Problem::invalid("input", format!("it is not JSON: {e}; send the skill's input as the body"))
+        })?;
+        ready.input().check(&value).map_err(|mismatch| {
+            Problem::invalid(
+                format!("input{}", at(&mismatch.place)),
+                format!("{}; see the skill's input schema", mismatch.problem),
+            )
+        })?;
+        drop(value);
+        let run = self.clone().run_to_the_end(cx.clone(), tenant.clone(), ready, skill.clone(), input, started, ticket);
+        tokio::spawn(run).await.map_err(|e| Problem::internal("a run was lost", e))?
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of one run, moved into its task")]
+    async fn run_to_the_end(
+        self: Arc<Self>,
+        cx: Context,
+        tenant: TenantId,
+        ready: Arc<Ready>,
+        skill: SkillName,
+        input: String,
+        started: Instant,
+        ticket: Ticket,
+    ) -> Result<Invoked, Problem> {
+        let limits = ready.policy.limits.within(&self.ceiling);
+        let deadline = started + limits.wall();
+        let Some(slot) = self.sandbox.slot(deadline).await else {
+            return Err(Problem::Unavailable("no run slot came free in the skill's time; call again".to_owned()));
+        };
+        let run = RunId::now();
+        let began_us = now_us();
+        let authority = Authority {
+            tenant: tenant.clone(),
+            policy: Arc::clone(&ready.policy),
+            deadline,
+            backends: self.backends.clone(),
+        };
+        let host = RunHost::new(authority, limits.clone());
+        let journal = host.journal();
+        let call = Call { context: guest_context(&cx, &tenant, run, &skill, &ready, limits.wall_ms), input };
+        let budget = Budget { limits, started, deadline };
+        let finished = self.sandbox.invoke(slot, Arc::clone(&ready.component), call, budget, host).await;
+
+        let mut journal = std::mem::take(&mut *lock(&journal));
+        let mut usage = finished.usage.clone();
+        usage.host_calls = journal.host_calls;
+        let answer = judge(finished, &ready, &mut journal);
+        let (reason, message) = match &answer {
+            Ok(_) => (Reason::Ok, String::new()),
+            Err(NoAnswer::Skill(kind, message)) => (Reason::SkillError, format!("{kind}: {message}")),
+            Err(NoAnswer::Stopped(reason, message)) => (*reason, message.clone()),
+        };
+        let record = Record {
+            id: run,
+            skill,
+            package: ready.package.clone(),
+            version: ready.version.clone(),
+            digest: ready.digest,
+            caller: cx.actor.to_string(),
+            started_us: began_us,
+            reason,
+            message,
+            usage: usage.clone(),
+            egress: std::mem::take(&mut journal.egress),
+            secrets: std::mem::take(&mut journal.secrets).into_iter().collect(),
+            policy_version: ready.policy_version,
+            log: std::mem::take(&mut journal.log),
+            log_dropped: journal.log_dropped,
+        };
+        let events = events(&cx, &record, journal);
+        let committed = self.writer.append(tenant, Some(record), events).await;
+        drop(ticket);
+        committed?;
+        match answer {
+            Ok(output) => Ok(Invoked {
+                run,
+                package: ready.package.clone(),
+                version: ready.version.clone(),
+                digest: ready.digest,
+                usage,
+                output,
+            }),
+            Err(NoAnswer::Skill(kind, message)) => Err(Problem::Skill { run, kind, message }),
+            Err(NoAnswer::Stopped(reason, message)) => Err(Problem::Run { run, reason, message }),
+        }
+    }
+}
+
+fn guest_context(
+    cx: &Context,
+    tenant: &TenantId,
+    run: RunId,
+    skill: &SkillName,
+    ready: &Ready,
+    wall_ms: u64,
+) -> GuestContext {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    GuestContext {
+        tenant_id: tenant.to_string(),
+        run_id: run.to_string(),
+        trace_id: cx.trace.to_string(),
+        caller: cx.actor.to_string(),
+        skill: skill.to_string(),
+        now_ms,
+        deadline_ms: now_ms.saturating_add(wall_ms),
+        settings: ready.settings.clone(),
+    }
+}
+
+/// What the caller gets: an output that was checked, or the reason why there is none.
+fn judge(
+    finished: Finished<RunHost, Result<String, SkillError>>,
+    ready: &Ready,
+    journal: &mut Journal,
+) -> Result<Box<RawValue>, NoAnswer> {
+    let output = match finished.outcome {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => {
+            let (kind, message) = match error {
+                SkillError::InvalidInput(message) => ("invalid-input", message),
+                SkillError::Denied(message) => ("denied", message),
+                SkillError::Unavailable(message) => ("unavailable", message),
+                SkillError::Failed(message) => ("failed", message),
+            };
+            return Err(NoAnswer::Skill(kind, shortened(message)));
+        }
+        Err(Failure { reason, message, backtrace }) => {
+            journal.log.extend(backtrace.into_iter().flat_map(|trace| {
+                trace.lines().take(32).map(|line| format!("error {}", line.trim_end())).collect::<Vec<_>>()
+            }));
+            let message = match (reason, journal.fatal.take()) {
+                (Reason::Trap, Some(fatal)) => fatal,
+                _ => message,
+            };
+            return Err(NoAnswer::Stopped(reason, shortened(message)));
+        }
+    };
+    let invalid = |what: String| {
+        let reason = Reason::OutputInvalid;
+        NoAnswer::Stopped(reason, format!("the skill's output {what}; {}", reason.remedy()))
+    };
+    let value: Value = serde_json::from_str(&output).map_err(|e| invalid(format!("is not JSON ({e})")))?;
+    ready.output().check(&value).map_err(|mismatch| invalid(format!("does not fit its schema: {mismatch}")))?;
+    RawValue::from_string(output).map_err(|e| invalid(format!("is not JSON ({e})")))
+}
+
+/// The run's entries for the tenant's chain: what the skill recorded, then the run itself.
+fn events(cx: &Context, record: &Record, journal: Journal) -> Vec<Event> {
+    let of_run = |action: &str, resource: String, outcome, detail: Vec<u8>| Event {
+        run: Some(record.id),
+        detail,
+        ..Event::by(cx, action, resource, outcome)
+    };
+    let mut events: Vec<Event> = journal
+        .notes
+        .into_iter()
+        .map(|note| of_run(&note.action, note.resource, note.outcome, note.detail.into_bytes()))
+        .collect();
+    let outcome = if record.reason == Reason::Ok { Outcome::Success } else { Outcome::Failure };
+    let detail = serde_json::json!({
+        "package": record.package, "version": record.version, "digest": record.digest,
+        "policy_version": record.policy_version, "secrets": record.secrets, "egress": record.egress,
+        "reason": record.reason, "fuel": record.usage.fuel, "memory_bytes": record.usage.memory_bytes,
+        "host_calls": record.usage.host_calls, "duration_us": record.usage.duration_us,
+        "audit_entries_refused": journal.notes_refused,
+    });
+    events.push(of_run("skill.invoke", format!("skill:{}", record.skill), outcome, detail.to_string().into_bytes()));
+    events
+}
+
+fn at(place: &str) -> &str {
+    if place.starts_with('/') { place } else { "" }
+}
+
+/// Messages of skills go to callers and into the run's record: 2,000 characters say enough.
+fn shortened(message: String) -> String {
+    if message.chars().count() <= 2000 { message } else { message.chars().take(2000).chain("…".chars()).collect() }
+}
+
+fn lock(journal: &Mutex<Journal>) -> std::sync::MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,159 @@
+//! Publishing packages, and showing what is published.
+
+use std::time::{Duration, Instant};
+
+use clawhold_capabilities::RunHost;
+use clawhold_marketplace::{SkillSpec, check_descriptors, read};
+use clawhold_sandbox::Budget;
+use clawhold_store::{Conflict, Publication, StoreError};
+use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
+use clawhold_tenancy::{Context, Digest, PackageName, Permit, Publisher, RunLimits};
+use semver::Version as Number;
+
+use crate::{Host, Package, Problem, Version};
+
+/// A package is asked what it offers before anybody trusts it: with little time, little fuel and few host calls.
+const DESCRIBE_TIME: Duration = Duration::from_secs(2);
+const DESCRIBE_FUEL: u64 = 200_000_000;
+const DESCRIBE_HOST_CALLS: u32 = 16;
+
+/// What publishing came to.
+#[derive(Debug)]
+pub struct PublishedPackage {
+    /// The package.
+    pub name: PackageName,
+    /// Its version.
+    pub version: Number,
+    /// The component.
+    pub digest: Digest,
+    /// What it offers.
+    pub skills: Vec<SkillSpec>,
+    /// Whether it was published just now; the very same may be published again.
+    pub new: bool,
+}
+
+impl Host {
+    /// Publishes a package file: reads it, compiles it, asks it what it offers, and keeps it. Whatever is wrong with
+    /// it is said before anything is kept.
+    pub async fn publish(
+        &self,
+        cx: &Context,
+        permit: &Permit<PublishPackage, Publisher>,
+        wasm: Vec<u8>,
+    ) -> Result<PublishedPackage, Problem> {
+        let (package, wasm) = tokio::task::spawn_blocking(move || read(&wasm).map(|package| (package, wasm)))
+            .await
+            .map_err(|e| Problem::internal("a package could not be read", e))??;
+        let (name, version) = (&package.manifest.package.name, &package.manifest.package.version);
+        if name.publisher() != *permit.resource() {
+            return Err(Problem::Forbidden(format!(
+                "the token is for packages of {}, and this one is {name}; use a token of {}",
+                permit.resource(),
+                name.publisher()
+            )));
+        }
+        if let Some(there) = self.store.system("look up a version").await?.version(name, version).await? {
+            return self.published_before(there, package.digest);
+        }
+
+        let described = self.describe(&wasm, &package.manifest.limits()).await?;
+        let publication = Publication {
+            manifest: package.manifest.clone(),
+            descriptors: serde_json::to_string(&described).map_err(|e| Problem::internal("descriptors", e))?,
+            published_us: now_us(),
+            published_by: cx.actor.to_string(),
+        };
+        let detail = serde_json::json!({
+            "digest": package.digest,
+            "skills": described.iter().map(|skill| skill.name.as_str()).collect::<Vec<_>>(),
+        });
+        let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
+        let mut tx = self.store.system_write("publish a package").await?;
+        tx.publish(&publication, &wasm).await?;
+        tx.commit(event).await?;
+        Ok(PublishedPackage {
+            name: name.clone(),
+            version: version.clone(),
+            digest: package.digest,
+            skills: described,
+            new: true,
+        })
+    }
+
+    /// Published packages behind `after`, by name.
+    pub async fn packages(
+        &self,
+        _permit: &Permit<ShowPackage, Market>,
+        after: Option<&PackageName>,
+        limit: u32,
+    ) -> Result<Vec<Package>, Problem> {
+        Ok(self.store.system("list packages").await?.packages(after, limit).await?)
+    }
+
+    /// One version of a package, or its latest, with what it offers.
+    pub async fn package(
+        &self,
+        _permit: &Permit<ShowPackage, Market>,
+        name: &PackageName,
+        version: Option<&Number>,
+    ) -> Result<(Version, Vec<SkillSpec>), Problem> {
+        self.find_version(name, version).await
+    }
+
+    pub(crate) async fn find_version(
+        &self,
+        name: &PackageName,
+        version: Option<&Number>,
+    ) -> Result<(Version, Vec<SkillSpec>), Problem> {
+        let mut tx = self.store.system("look up a package").await?;
+        let found = match version {
+            Some(number) => tx.version(name, number).await?,
+            None => tx.latest_version(name).await?,
+        };
+        let found = found.ok_or(Problem::NotFound("package version"))?;
+        let skills = skills_of(&found)?;
+        Ok((found, skills))
+    }
+
+    fn published_before(&self, there: Version, digest: Digest) -> Result<PublishedPackage, Problem> {
+        let package = &there.published.manifest.package;
+        if there.digest != digest {
+            let (package, version) = (package.name.clone(), package.version.clone());
+            return Err(StoreError::from(Conflict::Version { package, version, digest: there.digest }).into());
+        }
+        let skills = skills_of(&there)?;
+        let (name, version) = (package.name.clone(), package.version.clone());
+        Ok(PublishedPackage { name, version, digest, skills, new: false })
+    }
+
+    /// Compiles a component and asks it what it offers, with no tenant, no secrets and no network.
+    async fn describe(&self, wasm: &[u8], asked: &RunLimits) -> Result<Vec<SkillSpec>, Problem> {
+        let _one_at_a_time = self.compiling.acquire().await.map_err(|e| Problem::internal("compiling", e))?;
+        let skill = self.sandbox.publish(wasm.to_vec()).await?;
+        let limits = RunLimits { fuel: DESCRIBE_FUEL, host_calls: DESCRIBE_HOST_CALLS, ..asked.within(&self.ceiling) };
+        let started = Instant::now();
+        let deadline = started + DESCRIBE_TIME;
+        let slot =
+            self.sandbox.slot(deadline).await.ok_or_else(|| {
+                Problem::Unavailable("all run slots are in use; publish again in a moment".to_owned())
+            })?;
+        let host = RunHost::without_authority(limits.clone());
+        let journal = host.journal();
+        let finished = self.sandbox.describe(slot, skill, Budget { limits, started, deadline }, host).await;
+        let described = finished.outcome.map_err(|failure| {
+            let fatal = journal.lock().ok().and_then(|journal| journal.fatal.clone());
+            Problem::Package(format!(
+                "the component did not say what it offers ({}): {}",
+                failure.reason,
+                fatal.unwrap_or(failure.message)
+            ))
+        })?;
+        Ok(check_descriptors(described)?)
+    }
+}
+
+pub(crate) fn skills_of(version: &Version) -> Result<Vec<SkillSpec>, Problem> {
+    serde_json::from_str(&version.published.descriptors)
+        .map_err(|e| Problem::internal("a package's descriptors are damaged", e))
+}

@@ -1,0 +1,156 @@
+//! Why a use-case was not done, in terms that every face of the host renders.
+
+use clawhold_marketplace::{DescriptorError, PackageError};
+use clawhold_sandbox::LoadError;
+use clawhold_secret_store::SecretError;
+use clawhold_store::StoreError;
+use clawhold_tenancy::run::Reason;
+use clawhold_tenancy::{InvalidId, Refusal, RunId};
+
+/// Why something was not done. What it says is for the caller; what only the operator should know is logged where
+/// it happened.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// No token, or one that is not known, expired or revoked: these are not told apart.
+    #[error("the token is missing, unknown, expired or revoked; send `Authorization: Bearer clw_…`")]
+    Unauthenticated,
+    /// It does not exist, or belongs to somebody else: these are not told apart.
+    #[error("{0} does not exist")]
+    NotFound(&'static str),
+    /// The token's role may not do this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// What was sent cannot be used.
+    #[error("{place}: {detail}")]
+    Invalid {
+        /// Where.
+        place: String,
+        /// What is wrong there and what to write.
+        detail: String,
+    },
+    /// What is there stands against it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The admin has not said yes to what the install would be allowed now.
+    #[error("the consent is not for what this install would be allowed; review the plan and send its `consent`")]
+    Consent {
+        /// The word for what it would be allowed now.
+        expected: String,
+        /// What is new.
+        adds: Vec<String>,
+    },
+    /// A package was refused.
+    #[error("{0}")]
+    Package(String),
+    /// A quota is used up.
+    #[error("the tenant uses {used} of {limit} {dimension}; wait for one to end, or ask the operator for more")]
+    Quota {
+        /// The quota's key.
+        dimension: &'static str,
+        /// What it allows.
+        limit: u64,
+        /// What is in use.
+        used: u64,
+    },
+    /// The skill itself said no.
+    #[error("{message}")]
+    Skill {
+        /// The run.
+        run: RunId,
+        /// `invalid-input`, `denied`, `unavailable` or `failed`.
+        kind: &'static str,
+        /// The skill's words.
+        message: String,
+    },
+    /// The host ended the run.
+    #[error("{message}")]
+    Run {
+        /// The run.
+        run: RunId,
+        /// Why.
+        reason: Reason,
+        /// For people.
+        message: String,
+    },
+    /// The host cannot serve this now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The host is at fault. The reason is in its log.
+    #[error("the host failed; the operator's log has the reason under this request's id")]
+    Internal,
+}
+
+impl Problem {
+    pub(crate) fn invalid(place: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid { place: place.into(), detail: detail.into() }
+    }
+
+    pub(crate) fn stopping() -> Self {
+        Self::Unavailable("the host is stopping; call again in a moment".to_owned())
+    }
+
+    pub(crate) fn internal(what: &str, error: impl std::fmt::Display) -> Self {
+        tracing::error!(%error, "{what}");
+        Self::Internal
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(conflict) => Self::Conflict(conflict.to_string()),
+            error if error.is_retryable() => {
+                tracing::warn!(%error, source = ?std::error::Error::source(&error), "the database did not answer");
+                Self::Unavailable("the database did not answer; call again in a moment".to_owned())
+            }
+            StoreError::Closed => Self::stopping(),
+            error => {
+                let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                Self::internal("the store failed", format!("{error}: {source}"))
+            }
+        }
+    }
+}
+
+impl From<SecretError> for Problem {
+    fn from(error: SecretError) -> Self {
+        tracing::warn!(%error, "the secret store failed");
+        Self::Unavailable("the secret store did not answer; call again in a moment".to_owned())
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Refused(refused) => Self::Package(refused.to_string()),
+            LoadError::Host(why) => Self::internal("a component could not be made ready", why),
+        }
+    }
+}
+
+impl From<PackageError> for Problem {
+    fn from(error: PackageError) -> Self {
+        Self::Package(error.to_string())
+    }
+}
+
+impl From<DescriptorError> for Problem {
+    fn from(error: DescriptorError) -> Self {
+        Self::Package(error.to_string())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Elsewhere => Self::NotFound("tenant"),
+            role @ Refusal::Role { .. } => Self::Forbidden(role.to_string()),
+        }
+    }
+}
+
+impl From<InvalidId> for Problem {
+    fn from(invalid: InvalidId) -> Self {
+        Self::invalid("id", invalid.to_string())
+    }
+}

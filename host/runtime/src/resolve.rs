@@ -1,0 +1,141 @@
+//! From a tenant and a skill's name to something that can run, without touching the database when it is warm.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawhold_capabilities::RunHost;
+use clawhold_marketplace::{Schema, SkillSpec};
+use clawhold_sandbox::Skill;
+use clawhold_tenancy::policy::Policy;
+use clawhold_tenancy::{Digest, PackageName, SkillName, TenantId};
+use moka::future::Cache;
+
+use crate::packages::skills_of;
+use crate::{Host, Problem};
+
+/// How long an install is believed before the database is asked again: what another node changed holds here
+/// within this time.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Resolved skills kept, those that do not exist included.
+const KEPT: u64 = 200_000;
+/// Packages whose schemas are kept compiled.
+const PACKAGES: u64 = 10_000;
+
+type Key = (TenantId, SkillName);
+
+pub(crate) struct Resolved {
+    ready: Cache<Key, Option<Arc<Ready>>>,
+    packages: Cache<Digest, Arc<Specs>>,
+}
+
+/// An installed skill, ready to run.
+pub(crate) struct Ready {
+    pub(crate) package: PackageName,
+    pub(crate) version: String,
+    pub(crate) digest: Digest,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) policy_version: i64,
+    pub(crate) settings: String,
+    pub(crate) component: Arc<Skill<RunHost>>,
+    specs: Arc<Specs>,
+    skill: SkillName,
+}
+
+/// The compiled schemas of a package's skills: input and output.
+pub(crate) struct Specs(HashMap<SkillName, (Schema, Schema)>);
+
+impl Ready {
+    pub(crate) fn input(&self) -> &Schema {
+        &self.specs.0[&self.skill].0
+    }
+
+    pub(crate) fn output(&self) -> &Schema {
+        &self.specs.0[&self.skill].1
+    }
+}
+
+impl Default for Resolved {
+    fn default() -> Self {
+        Self {
+            ready: Cache::builder().max_capacity(KEPT).time_to_live(BELIEVED).support_invalidation_closures().build(),
+            packages: Cache::new(PACKAGES),
+        }
+    }
+}
+
+impl Resolved {
+    /// Forgets all that is known of a tenant's installs, a look-up that is under way included.
+    pub(crate) fn forget(&self, tenant: &TenantId) {
+        let tenant = tenant.clone();
+        let asked = self.ready.invalidate_entries_if(move |(of, _), _| *of == tenant);
+        debug_assert!(asked.is_ok(), "the cache was built to support this");
+    }
+}
+
+impl Host {
+    /// What runs when this tenant calls this skill.
+    pub(crate) async fn resolve(&self, tenant: &TenantId, skill: &SkillName) -> Result<Arc<Ready>, Problem> {
+        let key = (tenant.clone(), skill.clone());
+        if let Some(known) = self.resolved.ready.get(&key).await {
+            return known.ok_or(Problem::NotFound("skill"));
+        }
+        let found = self.resolved.ready.try_get_with(key, self.look_up(tenant, skill)).await;
+        let found = found.map_err(|shared: Arc<Problem>| match &*shared {
+            Problem::Unavailable(why) => Problem::Unavailable(why.clone()),
+            Problem::Package(why) => Problem::Package(why.clone()),
+            _ => Problem::Internal,
+        })?;
+        found.ok_or(Problem::NotFound("skill"))
+    }
+
+    async fn look_up(&self, tenant: &TenantId, skill: &SkillName) -> Result<Option<Arc<Ready>>, Problem> {
+        let Some(install) = self.store.tenant(tenant).await?.install_of_skill(skill).await? else {
+            return Ok(None);
+        };
+        let put = install.put;
+        let specs = self.specs(&put.package, &put.version, put.digest).await?;
+        if !specs.0.contains_key(skill) {
+            return Err(Problem::internal("an installed skill is not in its package", skill));
+        }
+        let store = self.store.clone();
+        let digest = put.digest;
+        let wasm = async move {
+            let mut tx = store.system("read a component").await?;
+            tx.component(&digest).await?.ok_or_else(|| anyhow::anyhow!("the component {digest} is gone"))
+        };
+        let component = self.sandbox.load(digest, wasm).await?;
+        Ok(Some(Arc::new(Ready {
+            package: put.package,
+            version: put.version.to_string(),
+            digest,
+            policy: Arc::new(put.policy),
+            policy_version: install.revision,
+            settings: put.settings.to_string(),
+            component,
+            specs,
+            skill: skill.clone(),
+        })))
+    }
+
+    async fn specs(
+        &self,
+        package: &PackageName,
+        version: &semver::Version,
+        digest: Digest,
+    ) -> Result<Arc<Specs>, Problem> {
+        if let Some(known) = self.resolved.packages.get(&digest).await {
+            return Ok(known);
+        }
+        let found = self.store.system("look up a package").await?.version(package, version).await?;
+        let found = found.ok_or_else(|| Problem::internal("an installed package is gone", package))?;
+        let compile = |spec: SkillSpec| {
+            let both = Schema::compile(&spec.input_schema).and_then(|i| Ok((i, Schema::compile(&spec.output_schema)?)));
+            both.map(|both| (spec.name, both)).map_err(|e| Problem::internal("a stored schema is damaged", e))
+        };
+        let specs = skills_of(&found)?.into_iter().map(compile).collect::<Result<HashMap<_, _>, _>>()?;
+        let specs = Arc::new(Specs(specs));
+        self.resolved.packages.insert(digest, Arc::clone(&specs)).await;
+        Ok(specs)
+    }
+}

@@ -1,0 +1,45 @@
+//! A tenant's secrets: put, list, delete. No use-case gives a value back.
+
+use clawhold_secret_store::{SecretInfo, SecretValue};
+use clawhold_tenancy::audit::{Event, Outcome};
+use clawhold_tenancy::limits::SECRET_BYTES;
+use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
+use clawhold_tenancy::{Context, Permit, SecretName};
+
+use crate::{Host, Problem};
+
+impl Host {
+    /// Stores a value under a name and tells its version.
+    pub async fn put_secret(
+        &self,
+        cx: &Context,
+        permit: &Permit<PutSecret>,
+        name: &SecretName,
+        value: SecretValue,
+    ) -> Result<i64, Problem> {
+        if value.expose().is_empty() || value.expose().len() as u64 > SECRET_BYTES {
+            return Err(Problem::invalid("value", format!("write 1 to {SECRET_BYTES} bytes")));
+        }
+        let event = Event::by(cx, permit.action(), format!("secret:{name}"), Outcome::Success);
+        Ok(self.backends.secrets.put(permit.tenant(), name, value, event).await?)
+    }
+
+    /// Names, versions and dates.
+    pub async fn secrets(&self, permit: &Permit<ListSecrets>) -> Result<Vec<SecretInfo>, Problem> {
+        Ok(self.backends.secrets.list(permit.tenant()).await?)
+    }
+
+    /// Deletes a secret. Runs that already use it finish with it.
+    pub async fn delete_secret(
+        &self,
+        cx: &Context,
+        permit: &Permit<DeleteSecret>,
+        name: &SecretName,
+    ) -> Result<(), Problem> {
+        let event = Event::by(cx, permit.action(), format!("secret:{name}"), Outcome::Success);
+        if self.backends.secrets.delete(permit.tenant(), name, event).await? {
+            return Ok(());
+        }
+        Err(Problem::NotFound("secret"))
+    }
+}

@@ -1,0 +1,259 @@
+//! The master key: 32 random bytes in a file, made at the first start.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// The key's file in the host's data folder.
+const FILE: &str = "master.key";
+
+/// Bytes of the key: the strength of AES-256.
+const BYTES: usize = 32;
+
+/// The key from which every other one of this host is derived. Lost with its file, and with it every secret sealed
+/// under it: the file belongs into a backup of its own, apart from the database's.
+pub struct MasterKey(Zeroizing<[u8; BYTES]>);
+
+/// Why there is no master key. The host must not start without.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file cannot be made or read.
+    #[error("cannot {operation} the master key {path}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Others than its owner may read or write the file.
+    #[error(
+        "others than its owner may use the master key {path} (mode {mode:04o}): run `chmod 600 {path}`, and if somebody else could have read it, replace the secrets"
+    )]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Somebody else owns the file, and could change it at any time.
+    #[error("the master key {path} belongs to user {owner}, the host runs as {user}: run `chown {user} {path}`")]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        user: u32,
+    },
+    /// The file is something else.
+    #[error(
+        "{path} is no master key: it has {length} bytes and should have {BYTES}; put the right file back, or move this one away if no secret was ever stored"
+    )]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it has.
+        length: u64,
+    },
+    /// The operating system gives no random bytes.
+    #[error("cannot make a master key: the operating system gives no random bytes")]
+    NoRandomness,
+}
+
+impl MasterKey {
+    /// The key in this folder, made if there is none. Of two hosts that start at once, both get the same.
+    pub fn open_or_create(folder: &Path) -> Result<Self, KeyFileError> {
+        let path = folder.join(FILE);
+        if !path.try_exists().map_err(io_error("look for", &path))? {
+            create(folder, &path)?;
+        }
+        read(&path)
+    }
+
+    /// A key for one purpose, named by `label`. Neither this key nor one of another label follows from it.
+    pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
+        let mut derived = Zeroizing::new([0; 32]);
+        self.expand(&[], &[b"clawhold key v1: ", label.as_bytes()], &mut *derived);
+        derived
+    }
+
+    /// HKDF-SHA-256, RFC 5869.
+    pub(super) fn expand(&self, salt: &[u8], info: &[&[u8]], into: &mut [u8]) {
+        Hkdf::<Sha256>::new(Some(salt), &*self.0)
+            .expand_multi_info(info, into)
+            .expect("HKDF gives 8,160 bytes, and no caller wants more");
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(byte: u8) -> Self {
+        Self(Zeroizing::new([byte; BYTES]))
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(…)")
+    }
+}
+
+/// Written whole under another name and linked to its own, which fails if somebody was faster: nobody ever reads half
+/// a key, and nobody's key is overwritten.
+fn create(folder: &Path, path: &Path) -> Result<(), KeyFileError> {
+    let mut key = Zeroizing::new([0; BYTES]);
+    getrandom::fill(&mut *key).map_err(|_| KeyFileError::NoRandomness)?;
+    let mut unique = [0; 8];
+    getrandom::fill(&mut unique).map_err(|_| KeyFileError::NoRandomness)?;
+    let draft = folder.join(format!(".{FILE}.{:016x}", u64::from_be_bytes(unique)));
+
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| file.write_all(&*key).and_then(|()| file.sync_all()));
+    let linked = written.and_then(|()| match fs::hard_link(&draft, path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    let removed = fs::remove_file(&draft);
+    linked.and(removed).and_then(|()| File::open(folder)?.sync_all()).map_err(io_error("make", path))
+}
+
+fn read(path: &Path) -> Result<MasterKey, KeyFileError> {
+    let fail = io_error("read", path);
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) => return Err(fail(e)),
+    };
+    // Of the open file, not of the path: what is checked is what is read.
+    let is = match file.metadata() {
+        Ok(is) => is,
+        Err(e) => return Err(fail(e)),
+    };
+    let user = rustix::process::geteuid().as_raw();
+    let path = path.to_owned();
+    if is.uid() != user {
+        return Err(KeyFileError::Owner { path, owner: is.uid(), user });
+    }
+    if is.mode() & 0o077 != 0 {
+        return Err(KeyFileError::Mode { path, mode: is.mode() & 0o7777 });
+    }
+    if !is.is_file() || is.len() != BYTES as u64 {
+        return Err(KeyFileError::Length { path, length: is.len() });
+    }
+    let mut key = Zeroizing::new([0; BYTES]);
+    file.read_exact(&mut *key).map_err(fail)?;
+    Ok(MasterKey(key))
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyFileError {
+    let path = path.to_owned();
+    move |source| KeyFileError::Io { operation, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn bytes(key: &MasterKey) -> [u8; BYTES] {
+        *key.0
+    }
+
+    #[test]
+    fn the_key_is_made_once_for_its_owner_alone_and_stays_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = MasterKey::open_or_create(folder.path()).unwrap();
+        let path = folder.path().join(FILE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(bytes(&made), bytes(&MasterKey::open_or_create(folder.path()).unwrap()));
+        assert_ne!(bytes(&made), [0; BYTES]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
+    }
+
+    #[test]
+    fn two_hosts_that_start_at_once_have_one_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(8);
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let host = || {
+                start.wait();
+                bytes(&MasterKey::open_or_create(folder.path()).unwrap())
+            };
+            let hosts: Vec<_> = (0..8).map(|_| scope.spawn(host)).collect();
+            hosts.into_iter().map(|host| host.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+    }
+
+    #[test]
+    fn a_key_that_others_can_use_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        MasterKey::open_or_create(folder.path()).unwrap();
+        let path = folder.path().join(FILE);
+        for mode in [0o640, 0o604, 0o666, 0o620, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let refusal = MasterKey::open_or_create(folder.path()).unwrap_err().to_string();
+            assert!(refusal.contains(&format!("chmod 600 {}", path.display())), "{refusal}");
+        }
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            MasterKey::open_or_create(folder.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_key_that_somebody_else_owns_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        MasterKey::open_or_create(folder.path()).unwrap();
+        let path = folder.path().join(FILE);
+        // Only root can give a file away; without that right there is nothing to test.
+        if std::os::unix::fs::chown(&path, Some(65_534), None).is_ok() {
+            let refusal = MasterKey::open_or_create(folder.path()).unwrap_err().to_string();
+            assert!(refusal.contains("chown"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_no_key() {
+        for content in [&b""[..], &[7; 31], &[7; 33]] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(FILE);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let refusal = MasterKey::open_or_create(folder.path()).unwrap_err();
+            assert!(matches!(refusal, KeyFileError::Length { .. }), "{refusal}");
+            assert_eq!(fs::read(&path).unwrap(), content, "it is left as it is");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = MasterKey::open_or_create(&folder.path().join("none")).unwrap_err();
+        assert!(matches!(refusal, KeyFileError::Io { operation: "make", .. }), "{refusal}");
+    }
+
+    #[test]
+    fn each_label_has_its_own_key_and_always_the_same() {
+        let key = MasterKey::of(1);
+        assert_eq!(key.derive("artifact-mac"), key.derive("artifact-mac"));
+        assert_ne!(key.derive("artifact-mac"), key.derive("audit-head"));
+        assert_ne!(key.derive("artifact-mac"), MasterKey::of(2).derive("artifact-mac"));
+        assert_ne!(*key.derive(""), bytes(&key));
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_key() {
+        assert_eq!(format!("{:?}", MasterKey::of(1)), "MasterKey(…)");
+    }
+}

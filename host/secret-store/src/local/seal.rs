@@ -1,0 +1,185 @@
+//! One value to one ciphertext, bound to its place.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | format, now 1 |
+//! | 4 | version of the master key, big-endian, now 1 |
+//! | 8 | fingerprint of the master key |
+//! | 32 | salt |
+//! | rest | AES-256-GCM ciphertext and its tag of 16 bytes |
+//!
+//! Key and nonce come from the master key and the salt by HKDF-SHA-256. A salt is random and of 32 bytes, so no two
+//! records share a key, and the limits on how often a key may seal (2³² times with random nonces, NIST SP 800-38D)
+//! don't come near. The associated data says to which tenant, table, name and version the value belongs, each part
+//! behind its length: in any other place the value does not open.
+
+use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
+use aes_gcm::{Aes256Gcm, Key, Nonce};
+use clawhold_tenancy::{SecretName, TenantId};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use super::MasterKey;
+use crate::{SecretError, SecretValue};
+
+const FORMAT: u8 = 1;
+const KEY_VERSION: u32 = 1;
+const TABLE: &[u8] = b"secrets";
+const FINGERPRINT: usize = 8;
+const SALT: usize = 32;
+const HEADER: usize = 1 + 4 + FINGERPRINT + SALT;
+
+/// Where a sealed value belongs.
+pub(super) struct Place<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) name: &'a SecretName,
+    pub(super) version: i64,
+}
+
+pub(super) fn seal(key: &MasterKey, place: &Place<'_>, value: &SecretValue) -> Result<Vec<u8>, SecretError> {
+    let mut salt = [0; SALT];
+    getrandom::fill(&mut salt).map_err(|_| SecretError::NoRandomness)?;
+    let mut sealed = Vec::with_capacity(HEADER + value.expose().len() + 16);
+    sealed.push(FORMAT);
+    sealed.extend(KEY_VERSION.to_be_bytes());
+    sealed.extend(fingerprint(key));
+    sealed.extend(salt);
+    let (cipher, nonce) = cipher(key, &salt);
+    let bound = associated_data(place, &sealed);
+    let ciphertext = cipher
+        .encrypt(&nonce, Payload { msg: value.expose(), aad: &bound })
+        .expect("AES-GCM seals up to 64 GiB, and a value is far smaller");
+    sealed.extend(ciphertext);
+    Ok(sealed)
+}
+
+pub(super) fn open(key: &MasterKey, place: &Place<'_>, sealed: &[u8]) -> Result<SecretValue, SecretError> {
+    let damaged = |why| SecretError::Damaged { name: place.name.clone(), why };
+    let (header, ciphertext) = sealed.split_at_checked(HEADER).ok_or_else(|| damaged("it is cut short"))?;
+    let (format, rest) = header.split_at(1);
+    let (key_version, rest) = rest.split_at(4);
+    let (made_with, salt) = rest.split_at(FINGERPRINT);
+    if format != [FORMAT] {
+        return Err(damaged("it has a format that this version of the host does not know"));
+    }
+    if key_version != KEY_VERSION.to_be_bytes() || !bool::from(made_with.ct_eq(&fingerprint(key))) {
+        return Err(SecretError::OtherKey { name: place.name.clone() });
+    }
+    let (cipher, nonce) = cipher(key, salt);
+    let bound = associated_data(place, header);
+    cipher
+        .decrypt(&nonce, Payload { msg: ciphertext, aad: &bound })
+        .map(SecretValue::from)
+        .map_err(|_| damaged("it was changed, or stored for another tenant, name or version"))
+}
+
+/// Tells a wrong key from a damaged value, and nothing about the key.
+fn fingerprint(key: &MasterKey) -> [u8; FINGERPRINT] {
+    let mut print = [0; FINGERPRINT];
+    key.expand(&[], &[b"clawhold fingerprint v1"], &mut print);
+    print
+}
+
+fn cipher(key: &MasterKey, salt: &[u8]) -> (Aes256Gcm, Nonce<aes_gcm::aead::consts::U12>) {
+    let mut derived = Zeroizing::new([0; 32 + 12]);
+    key.expand(salt, &[b"clawhold secret v1"], &mut *derived);
+    let (record_key, nonce) = derived.split_at(32);
+    let record_key = <&Key<Aes256Gcm>>::try_from(record_key).expect("32 bytes were split off");
+    let nonce = Nonce::try_from(nonce).expect("12 bytes are left");
+    (Aes256Gcm::new(record_key), nonce)
+}
+
+fn associated_data(place: &Place<'_>, header: &[u8]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for part in
+        [header, place.tenant.as_str().as_bytes(), TABLE, place.name.as_str().as_bytes(), &place.version.to_be_bytes()]
+    {
+        data.extend((part.len() as u64).to_be_bytes());
+        data.extend(part);
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUE: &str = "sk-live-0123456789";
+
+    struct Row {
+        tenant: TenantId,
+        name: SecretName,
+        version: i64,
+    }
+
+    impl Row {
+        fn new(tenant: &str, name: &str, version: i64) -> Self {
+            Self { tenant: tenant.parse().unwrap(), name: name.parse().unwrap(), version }
+        }
+
+        fn place(&self) -> Place<'_> {
+            Place { tenant: &self.tenant, name: &self.name, version: self.version }
+        }
+    }
+
+    fn sealed(key: &MasterKey, row: &Row) -> Vec<u8> {
+        seal(key, &row.place(), &SecretValue::from(VALUE.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn what_is_sealed_opens_in_its_place() {
+        let (key, row) = (MasterKey::of(1), Row::new("acme-corp", "salesforce", 1));
+        let bytes = sealed(&key, &row);
+        assert_eq!(open(&key, &row.place(), &bytes).unwrap().expose_str(), Some(VALUE));
+        let empty = seal(&key, &row.place(), &SecretValue::from(Vec::new())).unwrap();
+        assert_eq!(open(&key, &row.place(), &empty).unwrap().expose(), b"");
+    }
+
+    #[test]
+    fn the_same_value_is_never_sealed_alike() {
+        let (key, row) = (MasterKey::of(1), Row::new("acme-corp", "salesforce", 1));
+        assert_ne!(sealed(&key, &row), sealed(&key, &row));
+    }
+
+    #[test]
+    fn hostile_05_one_tenants_ciphertext_does_not_open_in_another_place() {
+        let key = MasterKey::of(1);
+        let bytes = sealed(&key, &Row::new("acme-corp", "salesforce", 1));
+        for elsewhere in [
+            Row::new("globex", "salesforce", 1),
+            Row::new("acme-corp", "slack", 1),
+            Row::new("acme-corp", "salesforce", 2),
+            // The same letters, divided otherwise.
+            Row::new("acme-corps", "alesforce", 1),
+        ] {
+            let refusal = open(&key, &elsewhere.place(), &bytes).unwrap_err();
+            assert!(matches!(refusal, SecretError::Damaged { .. }), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_change_anywhere_is_noticed() {
+        let (key, row) = (MasterKey::of(1), Row::new("acme-corp", "salesforce", 1));
+        let bytes = sealed(&key, &row);
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let refusal = open(&key, &row.place(), &changed).unwrap_err();
+            let key_bytes = 1..1 + 4 + FINGERPRINT;
+            assert_eq!(matches!(refusal, SecretError::OtherKey { .. }), key_bytes.contains(&at), "byte {at}");
+        }
+        for length in 0..bytes.len() {
+            assert!(open(&key, &row.place(), &bytes[..length]).is_err(), "cut to {length}");
+        }
+        assert!(open(&key, &row.place(), &[bytes, vec![0]].concat()).is_err(), "one byte more");
+    }
+
+    #[test]
+    fn another_key_is_named_as_the_reason() {
+        let row = Row::new("acme-corp", "salesforce", 1);
+        let bytes = sealed(&MasterKey::of(1), &row);
+        let refusal = open(&MasterKey::of(2), &row.place(), &bytes).unwrap_err().to_string();
+        assert!(refusal.contains("another master key"), "{refusal}");
+        assert!(!refusal.contains(VALUE));
+    }
+}

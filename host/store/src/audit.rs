@@ -1,0 +1,248 @@
+//! The audit chains: one of each tenant, one of the host.
+//!
+//! An entry is written only by the commit of what it tells of, never changed and never removed. Lists are newest
+//! first, as a person reads a log; [`TenantTx::audit_after`] goes forward, for an export.
+//!
+//! A chain shows that an entry was edited, removed or added between others. It does not show that its end was cut
+//! off *and* its head set back, or that all of it was rewritten: compare [`Verified`](Verification::Verified)'s head
+//! with one kept elsewhere.
+
+use clawhold_tenancy::audit::{Event, HOST_CHAIN, Head};
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+
+use crate::error::failed;
+use crate::fields::Fields;
+use crate::{StoreError, SystemTx, TenantTx};
+
+/// Entries that a verification holds in memory at a time. 500: each is bounded by what a run may write.
+const PAGE: u32 = 500;
+
+/// An event in its place in a chain.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its number; the first is 1.
+    pub seq: i64,
+    /// What happened.
+    pub event: Event,
+    /// The hash of the entry before.
+    pub prev_hash: [u8; 32],
+    /// The hash of this one.
+    pub hash: [u8; 32],
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verification {
+    /// Every entry follows from the one before, and the chain ends where its head says.
+    Verified {
+        /// How many.
+        entries: i64,
+        /// Where it ends.
+        head: Head,
+    },
+    /// Somebody changed the chain here or later, and nothing before.
+    Broken {
+        /// The first entry that is not what was written.
+        seq: i64,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+macro_rules! chain_methods {
+    ($tx:ident, $self:ident => $chain:expr) => {
+        impl<M> $tx<M> {
+            /// The chain's end.
+            pub async fn audit_head(&mut $self) -> Result<Head, StoreError> {
+                head(&mut $self.tx, $chain).await
+            }
+
+            /// Entries before number `before` (all, if `None`), newest first, at most `limit`.
+            pub async fn audit(&mut $self, before: Option<i64>, limit: u32) -> Result<Vec<Entry>, StoreError> {
+                let before = before.unwrap_or(i64::MAX);
+                sqlx::query("SELECT * FROM audit WHERE tenant_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3")
+                    .bind($chain)
+                    .bind(before)
+                    .bind(i64::from(limit))
+                    .fetch_all(&mut *$self.tx)
+                    .await
+                    .map_err(failed("list audit entries"))?
+                    .iter()
+                    .map(entry)
+                    .collect()
+            }
+
+            /// Entries after number `after` (0 for all), oldest first, at most `limit`.
+            pub async fn audit_after(&mut $self, after: i64, limit: u32) -> Result<Vec<Entry>, StoreError> {
+                ascending(&mut $self.tx, $chain, after, limit).await
+            }
+
+            /// Recomputes the whole chain, as it stood when the transaction began.
+            pub async fn audit_verify(&mut $self) -> Result<Verification, StoreError> {
+                verify(&mut $self.tx, $chain).await
+            }
+        }
+    };
+}
+
+chain_methods!(TenantTx, self => self.tenant.as_str());
+chain_methods!(SystemTx, self => HOST_CHAIN);
+
+/// Appends to a chain and holds its lock until the transaction ends.
+pub(crate) async fn append(connection: &mut AnyConnection, chain: &str, events: &[&Event]) -> Result<Head, StoreError> {
+    // The update that changes nothing takes the row's lock on either database, and makes the row if it is the first.
+    let row = sqlx::query(
+        "INSERT INTO chain_heads (tenant_id, seq, hash) VALUES ($1, $2, $3) \
+         ON CONFLICT (tenant_id) DO UPDATE SET seq = chain_heads.seq RETURNING seq, hash",
+    )
+    .bind(chain)
+    .bind(Head::EMPTY.seq)
+    .bind(Head::EMPTY.hash.to_vec())
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed("lock an audit chain"))?;
+    let mut head = head_from(&row)?;
+    for event in events {
+        let next = head.after(chain, event);
+        sqlx::query(
+            "INSERT INTO audit (tenant_id, seq, at_us, actor, action, resource, outcome, run_id, trace_id, detail, \
+             prev_hash, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(chain)
+        .bind(next.seq)
+        .bind(event.at_us)
+        .bind(event.actor.as_str())
+        .bind(event.action.as_str())
+        .bind(event.resource.as_str())
+        .bind(event.outcome.as_str())
+        .bind(event.run.map(|run| run.to_string()))
+        .bind(event.trace.as_str())
+        .bind(event.detail.as_slice())
+        .bind(head.hash.to_vec())
+        .bind(next.hash.to_vec())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("append an audit entry"))?;
+        head = next;
+    }
+    sqlx::query("UPDATE chain_heads SET seq = $2, hash = $3 WHERE tenant_id = $1")
+        .bind(chain)
+        .bind(head.seq)
+        .bind(head.hash.to_vec())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("move an audit chain's head"))?;
+    Ok(head)
+}
+
+async fn head(connection: &mut AnyConnection, chain: &str) -> Result<Head, StoreError> {
+    let row = sqlx::query("SELECT seq, hash FROM chain_heads WHERE tenant_id = $1")
+        .bind(chain)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("read an audit chain's head"))?;
+    row.as_ref().map_or(Ok(Head::EMPTY), head_from)
+}
+
+async fn ascending(
+    connection: &mut AnyConnection,
+    chain: &str,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Entry>, StoreError> {
+    rows_after(connection, chain, after, limit).await?.iter().map(entry).collect()
+}
+
+async fn rows_after(
+    connection: &mut AnyConnection,
+    chain: &str,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<AnyRow>, StoreError> {
+    sqlx::query("SELECT * FROM audit WHERE tenant_id = $1 AND seq > $2 ORDER BY seq LIMIT $3")
+        .bind(chain)
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await
+        .map_err(failed("read audit entries"))
+}
+
+async fn verify(connection: &mut AnyConnection, chain: &str) -> Result<Verification, StoreError> {
+    let kept = match head(connection, chain).await {
+        Err(StoreError::Corrupt { what, why }) => {
+            return Ok(Verification::Broken { seq: 1, why: format!("the chain's head cannot be read: {what}: {why}") });
+        }
+        head => head?,
+    };
+    // Numbers below 1 are nobody's.
+    let mut at = Head::EMPTY;
+    let mut after = i64::MIN;
+    let mut limit = PAGE;
+    loop {
+        let broken = |seq: i64, why: String| Ok(Verification::Broken { seq, why });
+        let rows = match rows_after(connection, chain, after, limit).await {
+            // One row of the page does not even decode: find it.
+            Err(StoreError::Corrupt { .. }) if limit > 1 => {
+                limit = 1;
+                continue;
+            }
+            Err(StoreError::Corrupt { why, .. }) => return broken(at.seq + 1, why),
+            rows => rows?,
+        };
+        for row in &rows {
+            let entry = match entry(row) {
+                Err(StoreError::Corrupt { what, why }) => return broken(at.seq + 1, format!("{what}: {why}")),
+                entry => entry?,
+            };
+            if entry.seq != at.seq + 1 {
+                return broken(at.seq + 1, format!("it is missing; the next one there is {}", entry.seq));
+            }
+            if entry.prev_hash != at.hash {
+                return broken(entry.seq, "it does not follow from the entry before".to_owned());
+            }
+            let next = at.after(chain, &entry.event);
+            if next.hash != entry.hash {
+                return broken(entry.seq, "its content does not fit its hash".to_owned());
+            }
+            at = next;
+            after = at.seq;
+        }
+        if rows.is_empty() {
+            break;
+        }
+    }
+    if at == kept {
+        Ok(Verification::Verified { entries: at.seq, head: at })
+    } else if at.seq == kept.seq {
+        Ok(Verification::Broken { seq: at.seq, why: "the chain's head has another hash".to_owned() })
+    } else {
+        let why = format!("the last entry is {}, and the chain's head says {}", at.seq, kept.seq);
+        Ok(Verification::Broken { seq: at.seq.min(kept.seq) + 1, why })
+    }
+}
+
+fn head_from(row: &AnyRow) -> Result<Head, StoreError> {
+    let fields = Fields::of("chain_heads", row);
+    Ok(Head { seq: fields.count("seq")?, hash: fields.hash("hash")? })
+}
+
+fn entry(row: &AnyRow) -> Result<Entry, StoreError> {
+    let fields = Fields::of("audit", row);
+    Ok(Entry {
+        seq: fields.integer("seq")?,
+        event: Event {
+            at_us: fields.integer("at_us")?,
+            actor: fields.text("actor")?,
+            action: fields.text("action")?,
+            resource: fields.text("resource")?,
+            outcome: fields.id("outcome")?,
+            run: fields.optional_id("run_id")?,
+            trace: fields.id("trace_id")?,
+            detail: fields.bytes("detail")?,
+        },
+        prev_hash: fields.hash("prev_hash")?,
+        hash: fields.hash("hash")?,
+    })
+}

@@ -1,0 +1,234 @@
+//! Installs: which packages a tenant uses, at which version, under which policy.
+//!
+//! A tenant's skills have names of their own: two installed packages cannot offer the same one.
+
+use std::collections::BTreeSet;
+
+use clawhold_tenancy::policy::Policy;
+use clawhold_tenancy::{Digest, PackageName, SecretName, SkillName};
+use semver::Version;
+use sqlx::any::AnyRow;
+
+use crate::error::failed;
+use crate::fields::{Fields, json};
+use crate::{Conflict, StoreError, TenantTx, Write};
+
+/// What is to be installed, or what an install is to become.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PutInstall {
+    /// The package.
+    pub package: PackageName,
+    /// Its version, which is pinned.
+    pub version: Version,
+    /// The component.
+    pub digest: Digest,
+    /// The tenant's settings: a JSON object.
+    pub settings: serde_json::Value,
+    /// The digest of the policy that the admin consented to.
+    pub consent: Digest,
+    /// The secrets whose value the admin lets the package read.
+    pub reveal: BTreeSet<SecretName>,
+    /// What it may do.
+    pub policy: Policy,
+    /// Microseconds since 1970.
+    pub updated_us: i64,
+    /// Who did it.
+    pub updated_by: String,
+}
+
+/// An install.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Install {
+    /// What was put last.
+    pub put: PutInstall,
+    /// Grows with every change of the tenant's installs, and is never used twice.
+    pub revision: i64,
+    /// When it was first put, in microseconds since 1970.
+    pub created_us: i64,
+}
+
+/// A skill that a tenant can call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstalledSkill {
+    /// Its name.
+    pub skill: SkillName,
+    /// The package that offers it.
+    pub package: PackageName,
+    /// The package's installed version.
+    pub version: Version,
+    /// The component.
+    pub digest: Digest,
+}
+
+impl<M> TenantTx<M> {
+    /// The install of a package.
+    pub async fn install(&mut self, package: &PackageName) -> Result<Option<Install>, StoreError> {
+        sqlx::query("SELECT * FROM installs WHERE tenant_id = $1 AND package = $2")
+            .bind(self.tenant.as_str())
+            .bind(package.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(failed("read an install"))?
+            .as_ref()
+            .map(parse)
+            .transpose()
+    }
+
+    /// The install that offers a skill.
+    pub async fn install_of_skill(&mut self, skill: &SkillName) -> Result<Option<Install>, StoreError> {
+        sqlx::query(
+            "SELECT installs.* FROM install_skills JOIN installs ON installs.tenant_id = install_skills.tenant_id \
+             AND installs.package = install_skills.package \
+             WHERE install_skills.tenant_id = $1 AND install_skills.skill = $2",
+        )
+        .bind(self.tenant.as_str())
+        .bind(skill.as_str())
+        .fetch_optional(&mut *self.tx)
+        .await
+        .map_err(failed("read the install of a skill"))?
+        .as_ref()
+        .map(parse)
+        .transpose()
+    }
+
+    /// Installs behind `after`, by package, at most `limit`.
+    pub async fn installs(&mut self, after: Option<&PackageName>, limit: u32) -> Result<Vec<Install>, StoreError> {
+        sqlx::query("SELECT * FROM installs WHERE tenant_id = $1 AND package > $2 ORDER BY package LIMIT $3")
+            .bind(self.tenant.as_str())
+            .bind(after.map_or("", PackageName::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list installs"))?
+            .iter()
+            .map(parse)
+            .collect()
+    }
+
+    /// Callable skills behind `after`, by name, at most `limit`.
+    pub async fn skills(&mut self, after: Option<&SkillName>, limit: u32) -> Result<Vec<InstalledSkill>, StoreError> {
+        sqlx::query(
+            "SELECT install_skills.skill, installs.package, installs.version, installs.digest FROM install_skills \
+             JOIN installs ON installs.tenant_id = install_skills.tenant_id \
+             AND installs.package = install_skills.package \
+             WHERE install_skills.tenant_id = $1 AND install_skills.skill > $2 \
+             ORDER BY install_skills.skill LIMIT $3",
+        )
+        .bind(self.tenant.as_str())
+        .bind(after.map_or("", SkillName::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed("list skills"))?
+        .iter()
+        .map(|row| {
+            let fields = Fields::of("installs", row);
+            Ok(InstalledSkill {
+                skill: fields.id("skill")?,
+                package: fields.id("package")?,
+                version: fields.id("version")?,
+                digest: fields.id("digest")?,
+            })
+        })
+        .collect()
+    }
+}
+
+impl TenantTx<Write> {
+    /// Installs a package or changes its install, and says the new revision. `skills` is all that it offers;
+    /// [`Conflict::Skill`] if another installed package offers one of them, [`Conflict::Missing`] if the tenant or the
+    /// version does not exist.
+    pub async fn put_install(&mut self, put: &PutInstall, skills: &[SkillName]) -> Result<i64, StoreError> {
+        let revision = self.next_revision().await?.ok_or(Conflict::Missing("put an install"))?;
+        sqlx::query(
+            "INSERT INTO installs (tenant_id, package, version, digest, settings, consent, reveal, policy, revision, \
+             created_us, updated_us, updated_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) \
+             ON CONFLICT (tenant_id, package) DO UPDATE SET version = excluded.version, digest = excluded.digest, \
+             settings = excluded.settings, consent = excluded.consent, reveal = excluded.reveal, \
+             policy = excluded.policy, revision = excluded.revision, updated_us = excluded.updated_us, \
+             updated_by = excluded.updated_by",
+        )
+        .bind(self.tenant.as_str())
+        .bind(put.package.as_str())
+        .bind(put.version.to_string())
+        .bind(put.digest.to_string())
+        .bind(put.settings.to_string())
+        .bind(put.consent.to_string())
+        .bind(json(&put.reveal))
+        .bind(json(&put.policy))
+        .bind(revision)
+        .bind(put.updated_us)
+        .bind(put.updated_by.as_str())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(failed("put an install"))?;
+        sqlx::query("DELETE FROM install_skills WHERE tenant_id = $1 AND package = $2")
+            .bind(self.tenant.as_str())
+            .bind(put.package.as_str())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed("replace an install's skills"))?;
+        for skill in skills {
+            self.offer(skill, &put.package).await?;
+        }
+        Ok(revision)
+    }
+
+    /// Removes an install and its skills; `false` if there is none.
+    pub async fn remove_install(&mut self, package: &PackageName) -> Result<bool, StoreError> {
+        let removed = sqlx::query("DELETE FROM installs WHERE tenant_id = $1 AND package = $2")
+            .bind(self.tenant.as_str())
+            .bind(package.as_str())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed("remove an install"))?;
+        Ok(removed.rows_affected() > 0)
+    }
+
+    async fn next_revision(&mut self) -> Result<Option<i64>, StoreError> {
+        sqlx::query(
+            "UPDATE tenants SET installs_revision = installs_revision + 1 WHERE id = $1 RETURNING installs_revision",
+        )
+        .bind(self.tenant.as_str())
+        .fetch_optional(&mut *self.tx)
+        .await
+        .map_err(failed("count a tenant's installs"))?
+        .map(|row| Fields::of("tenants", &row).integer("installs_revision"))
+        .transpose()
+    }
+
+    async fn offer(&mut self, skill: &SkillName, package: &PackageName) -> Result<(), StoreError> {
+        // The update that changes nothing says who has the name, new or not, and locks it.
+        let row = sqlx::query(
+            "INSERT INTO install_skills (tenant_id, skill, package) VALUES ($1, $2, $3) \
+             ON CONFLICT (tenant_id, skill) DO UPDATE SET package = install_skills.package RETURNING package",
+        )
+        .bind(self.tenant.as_str())
+        .bind(skill.as_str())
+        .bind(package.as_str())
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(failed("offer a skill"))?;
+        let by: PackageName = Fields::of("install_skills", &row).id("package")?;
+        if by == *package { Ok(()) } else { Err(Conflict::Skill { skill: skill.clone(), by }.into()) }
+    }
+}
+
+fn parse(row: &AnyRow) -> Result<Install, StoreError> {
+    let fields = Fields::of("installs", row);
+    Ok(Install {
+        put: PutInstall {
+            package: fields.id("package")?,
+            version: fields.id("version")?,
+            digest: fields.id("digest")?,
+            settings: fields.json("settings")?,
+            consent: fields.id("consent")?,
+            reveal: fields.json("reveal")?,
+            policy: fields.json("policy")?,
+            updated_us: fields.integer("updated_us")?,
+            updated_by: fields.text("updated_by")?,
+        },
+        revision: fields.integer("revision")?,
+        created_us: fields.integer("created_us")?,
+    })
+}

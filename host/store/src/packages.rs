@@ -1,0 +1,202 @@
+//! Published packages: what the marketplace holds, the same for every tenant. A version, once published, is final.
+
+use clawhold_tenancy::manifest::Manifest;
+use clawhold_tenancy::{Digest, PackageName};
+use semver::Version as Number;
+use sqlx::any::AnyRow;
+
+use crate::error::failed;
+use crate::fields::{Fields, integer, json};
+use crate::{Conflict, StoreError, SystemTx, Write};
+
+/// A package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// `publisher/name`.
+    pub name: PackageName,
+    /// When its first version was published, in microseconds since 1970.
+    pub created_us: i64,
+}
+
+/// A version to be published.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// What it is, with the package's name and the version's number.
+    pub manifest: Manifest,
+    /// What its skills are: JSON, as the component gave it.
+    pub descriptors: String,
+    /// Microseconds since 1970.
+    pub published_us: i64,
+    /// Who did it.
+    pub published_by: String,
+}
+
+/// What publishing came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is a new version.
+    New(Digest),
+    /// The very same was published before; nothing was changed.
+    Identical(Digest),
+}
+
+/// A published version.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Its place in the order of publication, which lists go by.
+    pub number: i64,
+    /// The component.
+    pub digest: Digest,
+    /// The component's size in bytes.
+    pub size: u64,
+    /// What was published.
+    pub published: Publication,
+}
+
+impl<M> SystemTx<M> {
+    /// Packages behind `after`, by name, at most `limit`.
+    pub async fn packages(&mut self, after: Option<&PackageName>, limit: u32) -> Result<Vec<Package>, StoreError> {
+        sqlx::query("SELECT name, created_us FROM packages WHERE name > $1 ORDER BY name LIMIT $2")
+            .bind(after.map_or("", PackageName::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list packages"))?
+            .iter()
+            .map(|row| {
+                let fields = Fields::of("packages", row);
+                Ok(Package { name: fields.id("name")?, created_us: fields.integer("created_us")? })
+            })
+            .collect()
+    }
+
+    /// One version.
+    pub async fn version(&mut self, package: &PackageName, version: &Number) -> Result<Option<Version>, StoreError> {
+        sqlx::query("SELECT * FROM versions WHERE package = $1 AND version = $2")
+            .bind(package.as_str())
+            .bind(version.to_string())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(failed("read a package version"))?
+            .as_ref()
+            .map(parse)
+            .transpose()
+    }
+
+    /// The highest version by semantic versioning; a pre-release only if there is nothing else.
+    pub async fn latest_version(&mut self, package: &PackageName) -> Result<Option<Version>, StoreError> {
+        let rows = sqlx::query("SELECT version FROM versions WHERE package = $1")
+            .bind(package.as_str())
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list a package's versions"))?;
+        let numbers = rows.iter().map(|row| Fields::of("versions", row).id::<Number>("version"));
+        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+        match numbers.iter().max_by_key(|number| (number.pre.is_empty(), *number)) {
+            Some(latest) => self.version(package, latest).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A package's versions published before number `before`, newest first, at most `limit`.
+    pub async fn versions(
+        &mut self,
+        package: &PackageName,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Version>, StoreError> {
+        sqlx::query("SELECT * FROM versions WHERE package = $1 AND number < $2 ORDER BY number DESC LIMIT $3")
+            .bind(package.as_str())
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list a package's versions"))?
+            .iter()
+            .map(parse)
+            .collect()
+    }
+
+    /// The component itself. [`StoreError::Corrupt`] if its bytes are not those that the digest names.
+    pub async fn component(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query("SELECT bytes FROM components WHERE digest = $1")
+            .bind(digest.to_string())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(failed("read a component"))?;
+        let Some(row) = row else { return Ok(None) };
+        let fields = Fields::of("components", &row);
+        let bytes = fields.bytes("bytes")?;
+        if Digest::of(&bytes) == *digest {
+            Ok(Some(bytes))
+        } else {
+            Err(fields.corrupt("bytes", format_args!("not the component {digest}")))
+        }
+    }
+}
+
+impl SystemTx<Write> {
+    /// Publishes a version. The same once more is fine; the same number with another component is
+    /// [`Conflict::Version`].
+    pub async fn publish(&mut self, publication: &Publication, component: &[u8]) -> Result<Published, StoreError> {
+        let package = &publication.manifest.package.name;
+        let version = &publication.manifest.package.version;
+        let digest = Digest::of(component);
+        // Takes the package's lock on either database, so that what is read next stays true.
+        let row = sqlx::query(
+            "INSERT INTO packages (name, created_us, published) VALUES ($1, $2, 1) \
+             ON CONFLICT (name) DO UPDATE SET published = packages.published + 1 RETURNING published",
+        )
+        .bind(package.as_str())
+        .bind(publication.published_us)
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(failed("publish a package"))?;
+        let number = Fields::of("packages", &row).integer("published")?;
+        if let Some(there) = self.version(package, version).await? {
+            if there.digest == digest {
+                return Ok(Published::Identical(digest));
+            }
+            let (package, version, digest) = (package.clone(), version.clone(), there.digest);
+            return Err(Conflict::Version { package, version, digest }.into());
+        }
+        sqlx::query("INSERT INTO components (digest, bytes) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING")
+            .bind(digest.to_string())
+            .bind(component)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed("store a component"))?;
+        sqlx::query(
+            "INSERT INTO versions (package, version, number, digest, size, manifest, descriptors, published_us, \
+             published_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(package.as_str())
+        .bind(version.to_string())
+        .bind(number)
+        .bind(digest.to_string())
+        .bind(integer(component.len() as u64))
+        .bind(json(&publication.manifest))
+        .bind(publication.descriptors.as_str())
+        .bind(publication.published_us)
+        .bind(publication.published_by.as_str())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(failed("publish a version"))?;
+        Ok(Published::New(digest))
+    }
+}
+
+fn parse(row: &AnyRow) -> Result<Version, StoreError> {
+    let fields = Fields::of("versions", row);
+    Ok(Version {
+        number: fields.integer("number")?,
+        digest: fields.id("digest")?,
+        size: fields.count("size")?,
+        published: Publication {
+            manifest: fields.json("manifest")?,
+            descriptors: fields.text("descriptors")?,
+            published_us: fields.integer("published_us")?,
+            published_by: fields.text("published_by")?,
+        },
+    })
+}

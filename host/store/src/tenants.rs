@@ -1,0 +1,124 @@
+//! Tenants: their ids, tiers and states.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clawhold_tenancy::TenantId;
+use sqlx::any::AnyRow;
+
+use crate::error::failed;
+use crate::fields::Fields;
+use crate::{Conflict, StoreError, SystemTx, Write};
+
+/// One tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// The tier that its quotas come from.
+    pub tier: String,
+    /// Whether it is served.
+    pub state: TenantState,
+    /// Microseconds since 1970.
+    pub created_us: i64,
+}
+
+/// Whether a tenant is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantState {
+    /// It is.
+    Active,
+    /// Its tokens are refused; its data stays.
+    Suspended,
+}
+
+impl TenantState {
+    /// The word that is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+impl fmt::Display for TenantState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for TenantState {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Active, Self::Suspended]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| format!("{text:?} is no state of a tenant: use active or suspended"))
+    }
+}
+
+impl<M> SystemTx<M> {
+    /// One tenant.
+    pub async fn tenant(&mut self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        sqlx::query("SELECT id, tier, state, created_us FROM tenants WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(failed("read a tenant"))?
+            .as_ref()
+            .map(tenant)
+            .transpose()
+    }
+
+    /// Tenants behind `after`, by id, at most `limit`.
+    pub async fn tenants(&mut self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, StoreError> {
+        sqlx::query("SELECT id, tier, state, created_us FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(after.map_or("", TenantId::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list tenants"))?
+            .iter()
+            .map(tenant)
+            .collect()
+    }
+}
+
+impl SystemTx<Write> {
+    /// A new, active tenant; [`Conflict::Tenant`] if the id is taken.
+    pub async fn create_tenant(&mut self, id: &TenantId, tier: &str, created_us: i64) -> Result<(), StoreError> {
+        let made = sqlx::query(
+            "INSERT INTO tenants (id, tier, state, created_us) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(id.as_str())
+        .bind(tier)
+        .bind(TenantState::Active.as_str())
+        .bind(created_us)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(failed("create a tenant"))?;
+        if made.rows_affected() == 0 { Err(Conflict::Tenant(id.clone()).into()) } else { Ok(()) }
+    }
+
+    /// Sets the state; `false` if there is no such tenant.
+    pub async fn set_tenant_state(&mut self, id: &TenantId, state: TenantState) -> Result<bool, StoreError> {
+        let set = sqlx::query("UPDATE tenants SET state = $2 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(state.as_str())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed("change a tenant's state"))?;
+        Ok(set.rows_affected() > 0)
+    }
+}
+
+fn tenant(row: &AnyRow) -> Result<Tenant, StoreError> {
+    let fields = Fields::of("tenants", row);
+    Ok(Tenant {
+        id: fields.id("id")?,
+        tier: fields.text("tier")?,
+        state: fields.id("state")?,
+        created_us: fields.integer("created_us")?,
+    })
+}

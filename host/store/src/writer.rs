@@ -1,0 +1,132 @@
+//! Group commit: one task writes what many runs leave behind.
+//!
+//! A commit waits for the disk, about half a millisecond here, and SQLite does one at a time. Whatever has arrived
+//! while the last group was being written is the next group, so the wait is shared by all of it and grows with nobody's
+//! configuration.
+//!
+//! ```no_run
+//! # async fn example(store: clawhold_store::Store, record: clawhold_tenancy::run::Record,
+//! #     event: clawhold_tenancy::audit::Event) -> Result<(), clawhold_store::StoreError> {
+//! let writer = clawhold_store::RunWriter::start(store);
+//! let acme = "acme-corp".parse().expect("a tenant id");
+//! writer.append(acme, Some(record), vec![event]).await?; // committed, once it returns
+//! writer.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+use clawhold_tenancy::TenantId;
+use clawhold_tenancy::audit::Event;
+use clawhold_tenancy::run::Record;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::failed;
+use crate::{Store, StoreError, audit, runs};
+
+/// Appends in one transaction. 256: some 30 ms of inserts, within which nothing else can write.
+const GROUP: usize = 256;
+
+/// Appends that wait to be written. 1,024, four groups; the next caller waits for a place.
+const QUEUE: usize = 1024;
+
+/// The door for run records and the audit entries that are about them. A clone is another handle to the same task.
+#[derive(Clone)]
+pub struct RunWriter {
+    queue: mpsc::Sender<Message>,
+    /// The task holds the other end and drops it when it ends.
+    ended: watch::Receiver<()>,
+}
+
+enum Message {
+    Append(Box<Append>),
+    Close,
+}
+
+struct Append {
+    tenant: TenantId,
+    record: Option<Record>,
+    events: Vec<Event>,
+    done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl RunWriter {
+    /// Starts the task on the current runtime, where it stays until [`RunWriter::close`], or until the last handle is
+    /// gone and everything is written. Callers may be on any runtime.
+    pub fn start(store: Store) -> Self {
+        let (queue, inbox) = mpsc::channel(QUEUE);
+        let (end, ended) = watch::channel(());
+        tokio::spawn(async move {
+            work(store, inbox).await;
+            drop(end);
+        });
+        Self { queue, ended }
+    }
+
+    /// Writes a run's record, if there is one, and appends the events in order to the tenant's chain. Returns once
+    /// that is committed. A caller that goes away while it waits does not take its append along.
+    pub async fn append(&self, tenant: TenantId, record: Option<Record>, events: Vec<Event>) -> Result<(), StoreError> {
+        let (done, answer) = oneshot::channel();
+        let append = Box::new(Append { tenant, record, events, done });
+        self.queue.send(Message::Append(append)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Takes nothing more, and returns when all that was taken is answered.
+    pub async fn close(&self) {
+        // Refused if another handle has asked before; the end is the same one.
+        let _ = self.queue.send(Message::Close).await;
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+async fn work(store: Store, mut inbox: mpsc::Receiver<Message>) {
+    let mut messages = Vec::with_capacity(GROUP);
+    while inbox.recv_many(&mut messages, GROUP).await > 0 {
+        let mut group = Vec::with_capacity(messages.len());
+        for message in messages.drain(..) {
+            match message {
+                Message::Append(append) => group.push(*append),
+                Message::Close => inbox.close(),
+            }
+        }
+        // In order of tenants, so that two hosts on one database lock the chains in the same order. The sort is
+        // stable: a tenant's appends keep theirs.
+        group.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        write(&store, group).await;
+    }
+}
+
+async fn write(store: &Store, group: Vec<Append>) {
+    let written = commit(store, &group).await;
+    // One bad append must not take its neighbours along. If the database itself cannot be reached, one by one would
+    // only wait that many times.
+    let one_by_one = group.len() > 1 && matches!(&written, Err(e) if !e.is_retryable());
+    if let Err(error) = &written {
+        tracing::warn!(%error, appends = group.len(), one_by_one, "a group of run records was not written");
+    }
+    for append in group {
+        let written = if one_by_one { commit(store, std::slice::from_ref(&append)).await } else { written.clone() };
+        // A caller that went away has lost interest in the answer.
+        let _ = append.done.send(written);
+    }
+}
+
+async fn commit(store: &Store, group: &[Append]) -> Result<(), StoreError> {
+    if group.is_empty() {
+        return Ok(());
+    }
+    let mut tx = store.begin_write().await?;
+    for of_one_tenant in group.chunk_by(|a, b| a.tenant == b.tenant) {
+        let tenant = &of_one_tenant[0].tenant;
+        let mut events = Vec::new();
+        for append in of_one_tenant {
+            if let Some(record) = &append.record {
+                runs::insert(&mut tx, tenant, record).await?;
+            }
+            events.extend(&append.events);
+        }
+        audit::append(&mut tx, tenant.as_str(), &events).await?;
+    }
+    tx.commit().await.map_err(failed("commit"))
+}

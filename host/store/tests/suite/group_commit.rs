@@ -1,0 +1,121 @@
+//! The writer of run records.
+
+use std::pin::Pin;
+use std::task::Poll;
+
+use clawhold_store::{Conflict, RunWriter, Store, StoreError};
+use clawhold_tenancy::TenantId;
+use clawhold_tenancy::run::Record;
+
+use crate::chains::entries;
+use crate::support::{event, id, record, tenant};
+
+type Taken = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// An append that the writer has taken and not answered: tests hold the database's only write transaction, so
+/// nothing is committed until they let go of it.
+async fn taken(writer: &RunWriter, tenant: &TenantId, record: Record) -> Taken {
+    let (writer, tenant) = (writer.clone(), tenant.clone());
+    let mut append: Taken =
+        Box::pin(async move { writer.append(tenant, Some(record), vec![event("skill.invoke")]).await });
+    std::future::poll_fn(|cx| {
+        assert!(append.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    append
+}
+
+pub(crate) async fn a_group_shares_one_transaction(store: &Store) {
+    let acme = tenant(store, "acme-corp").await;
+    let writer = RunWriter::start(store.clone());
+    let held = store.tenant_write(&acme).await.unwrap();
+    let before = store.counts().writes;
+    let mut appends = Vec::new();
+    for _ in 0..100 {
+        appends.push(taken(&writer, &acme, record()).await);
+    }
+    drop(held);
+    for append in appends {
+        append.await.unwrap();
+    }
+    let writes = store.counts().writes - before;
+    assert!(writes <= 2, "100 appends took {writes} transactions: what had arrived first, and the rest");
+    assert_eq!(entries(store, &acme).await, 100);
+}
+
+pub(crate) async fn a_bad_append_does_not_take_its_neighbours_along(store: &Store) {
+    let acme = tenant(store, "acme-corp").await;
+    let writer = RunWriter::start(store.clone());
+    let held = store.tenant_write(&acme).await.unwrap();
+    let twice = record();
+    let good = [taken(&writer, &acme, record()).await, taken(&writer, &acme, twice.clone()).await];
+    let again = taken(&writer, &acme, twice).await;
+    let unknown = taken(&writer, &id("nobody"), record()).await;
+    let last = taken(&writer, &acme, record()).await;
+    drop(held);
+    for append in good {
+        append.await.unwrap();
+    }
+    let refused = again.await.unwrap_err();
+    assert!(matches!(refused, StoreError::Conflict(Conflict::Exists(_))), "{refused}");
+    let refused = unknown.await.unwrap_err();
+    assert!(matches!(refused, StoreError::Conflict(Conflict::Missing(_))), "{refused}");
+    last.await.unwrap();
+    assert_eq!(entries(store, &acme).await, 3);
+    assert_eq!(entries(store, &id("nobody")).await, 0);
+}
+
+pub(crate) async fn closing_writes_what_was_taken(store: &Store) {
+    let acme = tenant(store, "acme-corp").await;
+    let writer = RunWriter::start(store.clone());
+    let held = store.tenant_write(&acme).await.unwrap();
+    let mut appends = Vec::new();
+    for _ in 0..20 {
+        appends.push(taken(&writer, &acme, record()).await);
+    }
+    let other = writer.clone();
+    let closer = tokio::spawn(async move { other.close().await });
+    drop(held);
+    writer.close().await;
+    assert_eq!(entries(store, &acme).await, 20, "committed before `close` returned");
+    closer.await.unwrap();
+    for append in appends {
+        append.await.unwrap();
+    }
+    let refused = writer.append(acme, None, vec![event("x.y")]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Closed), "{refused}");
+}
+
+pub(crate) async fn a_caller_that_goes_away_loses_nothing(store: &Store) {
+    let acme = tenant(store, "acme-corp").await;
+    let writer = RunWriter::start(store.clone());
+    let held = store.tenant_write(&acme).await.unwrap();
+    for _ in 0..3 {
+        drop(taken(&writer, &acme, record()).await);
+    }
+    drop(held);
+    writer.close().await;
+    assert_eq!(entries(store, &acme).await, 3);
+}
+
+pub(crate) async fn a_database_out_of_reach_is_told_to_every_caller(store: &Store) {
+    let acme = tenant(store, "acme-corp").await;
+    let writer = RunWriter::start(store.clone());
+    let held = store.tenant_write(&acme).await.unwrap();
+    let mut appends = Vec::new();
+    for _ in 0..20 {
+        appends.push(taken(&writer, &acme, record()).await);
+    }
+    drop(held);
+    store.close().await;
+    // The first may have been committed before the end.
+    let refused = appends.pop().unwrap().await;
+    assert!(refused.is_ok() || refused.is_err_and(|e| e.is_retryable()));
+    let refused = writer.append(acme, None, vec![event("x.y")]).await.unwrap_err();
+    assert!(refused.is_retryable(), "{refused}");
+    for append in appends {
+        let answer = append.await;
+        assert!(answer.is_ok() || answer.is_err_and(|e| e.is_retryable()));
+    }
+}

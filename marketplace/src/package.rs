@@ -1,0 +1,124 @@
+//! A package file: a component that carries its manifest.
+
+use std::str;
+
+use clawhold_sandbox::{Refused, prescan};
+use clawhold_tenancy::Digest;
+use clawhold_tenancy::manifest::{Manifest, ManifestError, SECTION};
+use wasm_encoder::{CustomSection, Section};
+
+/// A file that was read and checked as far as is possible without running it.
+#[derive(Debug, Clone)]
+pub struct Package {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The manifest as its author wrote it.
+    pub manifest_text: String,
+    /// The digest of the whole file.
+    pub digest: Digest,
+}
+
+/// Why a file is no package.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PackageError {
+    /// The component.
+    #[error(transparent)]
+    Component(#[from] Refused),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// There is no manifest.
+    #[error("the component carries no manifest; build it with `clawhold skill build`, which embeds skill.toml")]
+    NoManifest,
+    /// The manifest is not text.
+    #[error("the embedded manifest is not UTF-8; save skill.toml as UTF-8 and build again")]
+    NotText,
+    /// There is one already.
+    #[error("the component already carries a manifest; build it again before embedding another")]
+    Embedded,
+    /// The component uses what the manifest does not ask for.
+    #[error("the component uses {interface}, and skill.toml declares none of it; add {remedy}")]
+    Undeclared {
+        /// The interface.
+        interface: &'static str,
+        /// What to add.
+        remedy: &'static str,
+    },
+}
+
+/// Reads a package file.
+pub fn read(wasm: &[u8]) -> Result<Package, PackageError> {
+    let seen = prescan(wasm, SECTION)?;
+    let text = seen.section.ok_or(PackageError::NoManifest)?;
+    let text = String::from_utf8(text).map_err(|_| PackageError::NotText)?;
+    let manifest = Manifest::parse(&text)?;
+    declared(&manifest, &seen.imports)?;
+    Ok(Package { manifest, manifest_text: text, digest: Digest::of(wasm) })
+}
+
+/// Puts a checked manifest into a component.
+pub fn embed(component: &[u8], manifest_text: &str) -> Result<Vec<u8>, PackageError> {
+    let seen = prescan(component, SECTION)?;
+    if seen.section.is_some() {
+        return Err(PackageError::Embedded);
+    }
+    declared(&Manifest::parse(manifest_text)?, &seen.imports)?;
+    let mut wasm = component.to_vec();
+    CustomSection { name: SECTION.into(), data: manifest_text.as_bytes().into() }.append_to(&mut wasm);
+    Ok(wasm)
+}
+
+/// A capability that is used and not asked for would only fail later, at the tenant's.
+fn declared(manifest: &Manifest, imports: &[String]) -> Result<(), PackageError> {
+    let imports = |interface: &str| imports.iter().any(|name| name.starts_with(interface));
+    // `http` brings the type of `secrets` with it, so only `http` without a rule tells anything by itself.
+    if imports("clawhold:skill/http@") && manifest.http.is_empty() {
+        return Err(PackageError::Undeclared { interface: "http", remedy: "an [[http]] with host, methods and paths" });
+    }
+    if imports("clawhold:skill/secrets@") && manifest.secrets.is_empty() && !imports("clawhold:skill/http@") {
+        return Err(PackageError::Undeclared { interface: "secrets", remedy: "a [[secrets]] with name and purpose" });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = r#"
+[package]
+name = "northwind/crm"
+version = "1.0.0"
+description = "x"
+license = "MIT"
+"#;
+
+    fn component(imports: &str) -> Vec<u8> {
+        let text =
+            format!(r#"(component {imports} (instance $i) (export "clawhold:skill/handler@0.1.0" (instance $i)))"#);
+        wat::parse_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_was_embedded_is_read_back() {
+        let wasm = embed(&component(""), MANIFEST).unwrap();
+        let package = read(&wasm).unwrap();
+        assert_eq!(package.manifest_text, MANIFEST);
+        assert_eq!(package.digest, Digest::of(&wasm));
+        assert_eq!(embed(&wasm, MANIFEST), Err(PackageError::Embedded));
+    }
+
+    #[test]
+    fn a_capability_that_is_used_and_not_declared_is_refused() {
+        let http = component(r#"(import "clawhold:skill/http@0.1.0" (instance))"#);
+        let said = embed(&http, MANIFEST).unwrap_err().to_string();
+        assert!(said.contains("uses http") && said.contains("[[http]]"), "{said}");
+        let secrets = component(r#"(import "clawhold:skill/secrets@0.1.0" (instance))"#);
+        assert!(embed(&secrets, MANIFEST).unwrap_err().to_string().contains("[[secrets]]"));
+    }
+
+    #[test]
+    fn a_component_without_a_manifest_is_refused() {
+        assert_eq!(read(&component("")).unwrap_err(), PackageError::NoManifest);
+    }
+}
