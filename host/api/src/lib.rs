@@ -1,1 +1,20 @@
+//! Clawhold over HTTP. `routes` is the table of contents; each noun has a module of thin handlers: parse, permit,
+//! one use-case, render.
 
+mod audit;
+mod body;
+mod gate;
+mod installs;
+mod market;
+mod page;
+mod problem;
+mod routes;
+mod runs;
+mod secrets;
+mod server;
+mod skills;
+mod tenants;
+mod tokens;
+
+pub use routes::{Row, table};
+pub use server::{serve, serve_operations};

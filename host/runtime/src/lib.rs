@@ -28,7 +28,7 @@ use clawhold_tenancy::quota::Quotas;
 use tokio::sync::Semaphore;
 
 pub use auth::BearerToken;
-pub use clawhold_marketplace::{Plan, SkillSpec};
+pub use clawhold_marketplace::{Plan, SecretPlan, SkillSpec};
 pub use clawhold_store::audit::{Entry, Verification};
 pub use clawhold_store::{
     Counts as StoreCounts, Install, InstalledSkill, Package, SecretInfo, Tenant, TenantState, Token,

@@ -1,4 +1,7 @@
 //! The two doors: a transaction bound to one tenant, and one bound to a reason.
+//!
+//! After an error a transaction is good for nothing but to be dropped: PostgreSQL refuses every further statement,
+//! and SQLite goes on with half of the work done.
 
 use std::marker::PhantomData;
 

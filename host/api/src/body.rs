@@ -1,0 +1,77 @@
+//! Request bodies: refused by their declared length before a byte is read, cut off while they are read, and not
+//! waited for for ever.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use clawhold_runtime::Problem;
+use clawhold_tenancy::limits::REQUEST_BYTES;
+use http::header::CONTENT_LENGTH;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::problem::{Failed, too_large, too_slow};
+
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The whole body, of at most `limit` bytes.
+pub(crate) async fn whole(request: Request, limit: u64) -> Result<Bytes, Response> {
+    let declared = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    if declared.is_some_and(|size: u64| size > limit) {
+        return Err(too_large(limit));
+    }
+    let read = to_bytes(Body::new(request.into_body()), usize::try_from(limit).unwrap_or(usize::MAX));
+    match tokio::time::timeout(BODY_TIME, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(too_large(limit)),
+        Err(_) => Err(too_slow(BODY_TIME.as_secs())),
+    }
+}
+
+/// A JSON body of a few kilobytes, whose keys are all known.
+pub(crate) struct Sent<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
+        let bytes = whole(request, REQUEST_BYTES).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|e| invalid("body", &e))
+    }
+}
+
+/// The query, whose keys are all known.
+pub(crate) struct Asked<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        Query::try_from_uri(&parts.uri).map(|Query(query)| Self(query)).map_err(|e| invalid("query", &e.body_text()))
+    }
+}
+
+/// What the path names, beside the tenant.
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let named = Path::<T>::from_request_parts(parts, state).await;
+        // A name of the wrong form names nothing.
+        named.map(|Path(named)| Self(named)).map_err(|_| Failed(Problem::NotFound("resource")).into_response())
+    }
+}
+
+/// What a handler answers.
+pub(crate) type Answer<T> = Result<Json<T>, Failed>;
+
+fn invalid(place: &str, why: &dyn std::fmt::Display) -> Response {
+    Failed(Problem::Invalid { place: place.to_owned(), detail: why.to_string() }).into_response()
+}

@@ -1,0 +1,135 @@
+//! What stands in front of every handler: a request id, the token, and the permit that the route asks for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use clawhold_runtime::{BearerToken, Host, Problem};
+use clawhold_tenancy::permit::{Action, Host as HostResource, Market};
+use clawhold_tenancy::{Context, Permit, Publisher, Refusal, RequestId, TenantId, TraceId};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::problem::Failed;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("clawhold-request");
+
+/// Something that a permit can be for.
+pub(crate) trait Resource<A>: Clone + Send + Sync + 'static {
+    /// The permit for what the path names.
+    fn permit(cx: &Context, path: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal>;
+}
+
+impl<A: Action> Resource<A> for TenantId {
+    fn permit(cx: &Context, path: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
+        // What is no tenant's id is answered like a tenant that does not exist.
+        let tenant = path.get("tenant").and_then(|text| text.parse().ok()).ok_or(Refusal::Elsewhere)?;
+        cx.permit::<A>(&tenant)
+    }
+}
+
+impl<A: Action> Resource<A> for HostResource {
+    fn permit(cx: &Context, _: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
+        cx.permit_host::<A>()
+    }
+}
+
+impl<A: Action> Resource<A> for Market {
+    fn permit(cx: &Context, _: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
+        cx.permit_market::<A>()
+    }
+}
+
+impl<A: Action> Resource<A> for Publisher {
+    fn permit(cx: &Context, _: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
+        cx.permit_publisher::<A>()
+    }
+}
+
+/// A handler's first argument: who asks, and the proof that it may.
+pub(crate) struct Allowed<A, R = TenantId> {
+    pub(crate) cx: Context,
+    pub(crate) permit: Permit<A, R>,
+}
+
+impl<A, R: Clone> Clone for Allowed<A, R>
+where
+    Permit<A, R>: Clone,
+{
+    fn clone(&self) -> Self {
+        Self { cx: self.cx.clone(), permit: self.permit.clone() }
+    }
+}
+
+impl<A, R, S> FromRequestParts<S> for Allowed<A, R>
+where
+    A: Action + 'static,
+    R: Resource<A>,
+    S: Send + Sync,
+{
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failed> {
+        // Only a route that was declared for another action gets here without one, and a test calls every route.
+        parts.extensions.remove::<Arc<Self>>().and_then(Arc::into_inner).ok_or(Failed(Problem::Internal))
+    }
+}
+
+/// Names the request, so that an answer, a log line and an audit entry can be brought together.
+pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
+    let id = RequestId::now();
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).await;
+    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// Lets a request through to its handler with a permit for action `A`, or answers why not.
+pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
+    State(host): State<Arc<Host>>,
+    Path(path): Path<HashMap<String, String>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = request.extensions().get::<RequestId>().copied().unwrap_or_else(RequestId::now);
+    let cx = match authenticate(&host, request.headers(), id).await {
+        Ok(cx) => cx,
+        Err(problem) => return Failed(problem).into_response(),
+    };
+    match R::permit(&cx, &path) {
+        Ok(permit) => {
+            request.extensions_mut().insert(Arc::new(Allowed::<A, R> { cx, permit }));
+            next.run(request).await
+        }
+        Err(refusal) => {
+            let asked: String = request.uri().path().chars().take(200).collect();
+            host.note_refusal(&cx, A::NAME, asked).await;
+            Failed(refusal.into()).into_response()
+        }
+    }
+}
+
+async fn authenticate(host: &Host, headers: &HeaderMap, id: RequestId) -> Result<Context, Problem> {
+    let sent = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
+        .and_then(BearerToken::parse)
+        .ok_or(Problem::Unauthenticated)?;
+    host.authenticate(&sent, id, trace(headers)).await
+}
+
+/// The trace id of a W3C `traceparent`, or a new one.
+fn trace(headers: &HeaderMap) -> TraceId {
+    headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split('-').nth(1))
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(TraceId::random)
+}

@@ -1,0 +1,164 @@
+//! `/v1/tenants/{tenant}/installs`
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use clawhold_runtime::{Host, Install, InstallAsk, PlanView as Planned, Problem};
+use clawhold_tenancy::permit::{ListInstalls, PlanInstall, PutInstall, RemoveInstall};
+use clawhold_tenancy::policy::Policy;
+use clawhold_tenancy::{Digest, PackageName, SecretName};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::body::{Answer, Asked, Named, Sent};
+use crate::gate::Allowed;
+use crate::market::{PackagePath, SkillView, skill_view};
+use crate::page::{Page, PageQuery, rfc3339};
+use crate::problem::Failed;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlanAsk {
+    version: Option<semver::Version>,
+    #[serde(default)]
+    settings: Map<String, Value>,
+    #[serde(default)]
+    reveal: BTreeSet<SecretName>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewInstall {
+    version: semver::Version,
+    #[serde(default)]
+    settings: Map<String, Value>,
+    #[serde(default)]
+    reveal: BTreeSet<SecretName>,
+    consent: Digest,
+}
+
+#[derive(Serialize)]
+pub(crate) struct PlanView {
+    package: String,
+    version: String,
+    digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    installed: Option<String>,
+    secrets: Vec<SecretView>,
+    policy: Policy,
+    adds: Vec<String>,
+    skills: Vec<SkillView>,
+    consent: String,
+}
+
+#[derive(Serialize)]
+struct SecretView {
+    name: String,
+    purpose: String,
+    asks_to_read: bool,
+}
+
+#[derive(Serialize)]
+pub(crate) struct InstallView {
+    package: String,
+    version: String,
+    digest: String,
+    settings: Value,
+    consent: String,
+    reveal: BTreeSet<SecretName>,
+    policy: Policy,
+    revision: i64,
+    created: String,
+    updated: String,
+    by: String,
+}
+
+pub(crate) async fn plan(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<PlanInstall>,
+    Named(path): Named<PackagePath>,
+    Sent(ask): Sent<PlanAsk>,
+) -> Answer<PlanView> {
+    let ask = asked(path.parse()?, ask.version, ask.settings, ask.reveal);
+    Ok(Json(plan_view(host.plan_install(&allowed.permit, &ask).await?)))
+}
+
+pub(crate) async fn put(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<PutInstall>,
+    Named(path): Named<PackagePath>,
+    Sent(new): Sent<NewInstall>,
+) -> Answer<InstallView> {
+    let ask = asked(path.parse()?, Some(new.version), new.settings, new.reveal);
+    let (install, _) = host.put_install(&allowed.cx, &allowed.permit, &ask, &new.consent).await?;
+    Ok(Json(view(&install)))
+}
+
+pub(crate) async fn list(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ListInstalls>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<Page<InstallView>> {
+    let limit = page.limit()?;
+    let installs = host.installs(&allowed.permit, page.after()?.as_ref(), limit).await?;
+    Ok(Json(Page::of(&installs, limit, |install| install.put.package.to_string(), view)))
+}
+
+pub(crate) async fn remove(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<RemoveInstall>,
+    Named(path): Named<PackagePath>,
+) -> Result<StatusCode, Failed> {
+    let package = path.parse().map_err(|_| Problem::NotFound("install"))?;
+    host.remove_install(&allowed.cx, &allowed.permit, &package).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn asked(
+    package: PackageName,
+    version: Option<semver::Version>,
+    settings: Map<String, Value>,
+    reveal: BTreeSet<SecretName>,
+) -> InstallAsk {
+    InstallAsk { package, version, settings: Value::Object(settings), reveal }
+}
+
+fn plan_view(planned: Planned) -> PlanView {
+    let package = &planned.version.published.manifest.package;
+    let secret = |secret: clawhold_runtime::SecretPlan| SecretView {
+        name: secret.name.to_string(),
+        purpose: secret.purpose,
+        asks_to_read: secret.reveal,
+    };
+    PlanView {
+        package: package.name.to_string(),
+        version: package.version.to_string(),
+        digest: planned.version.digest.to_string(),
+        installed: planned.installed.map(|version| version.to_string()),
+        secrets: planned.plan.secrets.into_iter().map(secret).collect(),
+        policy: planned.plan.policy,
+        adds: planned.plan.adds,
+        skills: planned.skills.iter().map(skill_view).collect(),
+        consent: planned.plan.consent.to_string(),
+    }
+}
+
+fn view(install: &Install) -> InstallView {
+    let put = &install.put;
+    InstallView {
+        package: put.package.to_string(),
+        version: put.version.to_string(),
+        digest: put.digest.to_string(),
+        settings: put.settings.clone(),
+        consent: put.consent.to_string(),
+        reveal: put.reveal.clone(),
+        policy: put.policy.clone(),
+        revision: install.revision,
+        created: rfc3339(install.created_us),
+        updated: rfc3339(put.updated_us),
+        by: put.updated_by.clone(),
+    }
+}

@@ -1,0 +1,138 @@
+//! `/v1/market/packages`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use clawhold_runtime::{Host, Package, Problem, SkillSpec};
+use clawhold_tenancy::PackageName;
+use clawhold_tenancy::Publisher;
+use clawhold_tenancy::limits::COMPONENT_BYTES;
+use clawhold_tenancy::manifest::Manifest;
+use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::body::{Answer, Asked, Named, whole};
+use crate::gate::Allowed;
+use crate::page::{Page, PageQuery, rfc3339};
+use crate::problem::Failed;
+
+#[derive(Serialize)]
+pub(crate) struct Published {
+    name: String,
+    version: String,
+    digest: String,
+    skills: Vec<SkillView>,
+    new: bool,
+}
+
+/// A skill with its schemas as JSON, which is what agents want.
+#[derive(Serialize)]
+pub(crate) struct SkillView {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) input_schema: Value,
+    pub(crate) output_schema: Value,
+}
+
+#[derive(Serialize)]
+pub(crate) struct PackageView {
+    name: String,
+    created: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct VersionView {
+    name: String,
+    version: String,
+    digest: String,
+    size: u64,
+    published: String,
+    by: String,
+    manifest: Manifest,
+    skills: Vec<SkillView>,
+}
+
+/// `{publisher}/{name}` of a path.
+#[derive(Deserialize)]
+pub(crate) struct PackagePath {
+    publisher: String,
+    name: String,
+}
+
+impl PackagePath {
+    pub(crate) fn parse(&self) -> Result<PackageName, Problem> {
+        let text = format!("{}/{}", self.publisher, self.name);
+        text.parse().map_err(|_| Problem::NotFound("package"))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VersionQuery {
+    version: Option<semver::Version>,
+}
+
+pub(crate) async fn publish(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<PublishPackage, Publisher>,
+    request: Request,
+) -> Result<Response, Response> {
+    let wasm = whole(request, COMPONENT_BYTES).await?;
+    let done = host.publish(&allowed.cx, &allowed.permit, wasm.into()).await;
+    let done = done.map_err(|problem| Failed(problem).into_response())?;
+    let status = if done.new { StatusCode::CREATED } else { StatusCode::OK };
+    let body = Published {
+        name: done.name.to_string(),
+        version: done.version.to_string(),
+        digest: done.digest.to_string(),
+        skills: done.skills.iter().map(skill_view).collect(),
+        new: done.new,
+    };
+    Ok((status, Json(body)).into_response())
+}
+
+pub(crate) async fn list(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ShowPackage, Market>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<Page<PackageView>> {
+    let limit = page.limit()?;
+    let packages = host.packages(&allowed.permit, page.after()?.as_ref(), limit).await?;
+    let view = |package: &Package| PackageView { name: package.name.to_string(), created: rfc3339(package.created_us) };
+    Ok(Json(Page::of(&packages, limit, |package| package.name.to_string(), view)))
+}
+
+pub(crate) async fn show(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ShowPackage, Market>,
+    Named(path): Named<PackagePath>,
+    Asked(query): Asked<VersionQuery>,
+) -> Answer<VersionView> {
+    let (version, skills) = host.package(&allowed.permit, &path.parse()?, query.version.as_ref()).await?;
+    let published = version.published;
+    Ok(Json(VersionView {
+        name: published.manifest.package.name.to_string(),
+        version: published.manifest.package.version.to_string(),
+        digest: version.digest.to_string(),
+        size: version.size,
+        published: rfc3339(published.published_us),
+        by: published.published_by,
+        skills: skills.iter().map(skill_view).collect(),
+        manifest: published.manifest,
+    }))
+}
+
+pub(crate) fn skill_view(spec: &SkillSpec) -> SkillView {
+    // Both were parsed when the package was published.
+    let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+    SkillView {
+        name: spec.name.to_string(),
+        description: spec.description.clone(),
+        input_schema: json(&spec.input_schema),
+        output_schema: json(&spec.output_schema),
+    }
+}

@@ -1,0 +1,153 @@
+//! Errors as RFC 9457 problem documents.
+
+use axum::Json;
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
+use clawhold_runtime::Problem;
+use clawhold_tenancy::run::Reason;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value, json};
+
+/// The types of problems: name, status, title, what it means and what to do.
+const TYPES: [(&str, u16, &str, &str); 15] = [
+    (
+        "unauthenticated",
+        401,
+        "No valid token",
+        "Send `Authorization: Bearer clw_…` with a token that is neither expired nor revoked.",
+    ),
+    ("forbidden", 403, "The token may not do this", "Use a token with one of the roles that `detail` names."),
+    ("not-found", 404, "Not found", "It does not exist, or it is not yours: the two are not told apart."),
+    ("method-not-allowed", 405, "Method not allowed", "The path exists and serves other methods, see `Allow`."),
+    ("timeout", 408, "The request came too slowly", "Send headers and body within the time that `detail` names."),
+    ("conflict", 409, "It stands against what is there", "Read `detail`, and change one of the two."),
+    (
+        "consent-required",
+        409,
+        "The admin has not accepted this",
+        "Review the plan; `adds` says what is new and `consent` is the word that accepts it.",
+    ),
+    ("too-large", 413, "The request is too large", "Send less than `limit` bytes."),
+    ("invalid-input", 422, "The input cannot be used", "`place` says where, `detail` what is wrong and what to write."),
+    ("package-refused", 422, "The package cannot be published", "`detail` says why; nothing was kept."),
+    ("skill-error", 422, "The skill said no", "`kind` and `detail` are the skill's own."),
+    (
+        "run-limit",
+        422,
+        "The run was stopped",
+        "`reason` says why and `remedy` what would help. With reason `deadline` the status is 504.",
+    ),
+    (
+        "quota",
+        429,
+        "The tenant's quota is used up",
+        "`dimension`, `limit` and `used` say which; wait for `Retry-After` seconds.",
+    ),
+    ("internal", 500, "The host failed", "Tell the operator the id in `Clawhold-Request`."),
+    ("unavailable", 503, "The host cannot serve this now", "Send the same again after `Retry-After` seconds."),
+];
+
+/// A problem as an answer.
+pub(crate) struct Failed(pub(crate) Problem);
+
+impl<P: Into<Problem>> From<P> for Failed {
+    fn from(problem: P) -> Self {
+        Self(problem.into())
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let detail = self.0.to_string();
+        let (name, members) = match self.0 {
+            Problem::Unauthenticated => ("unauthenticated", json!({})),
+            Problem::NotFound(_) => ("not-found", json!({})),
+            Problem::Forbidden(_) => ("forbidden", json!({})),
+            Problem::Invalid { place, .. } => ("invalid-input", json!({ "place": place })),
+            Problem::Conflict(_) => ("conflict", json!({})),
+            Problem::Consent { expected, adds } => ("consent-required", json!({ "consent": expected, "adds": adds })),
+            Problem::Package(_) => ("package-refused", json!({})),
+            Problem::Quota { dimension, limit, used } => {
+                ("quota", json!({ "dimension": dimension, "limit": limit, "used": used }))
+            }
+            Problem::Skill { run, kind, .. } => ("skill-error", json!({ "kind": kind, "run": run })),
+            Problem::Run { run, reason, .. } => {
+                ("run-limit", json!({ "reason": reason, "remedy": reason.remedy(), "run": run }))
+            }
+            Problem::Unavailable(_) => ("unavailable", json!({})),
+            Problem::Internal => ("internal", json!({})),
+        };
+        let mut response = document(name, &detail, members.clone());
+        if members.get("reason") == Some(&json!(Reason::Deadline)) {
+            *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+        }
+        if let Some(run) = members.get("run").and_then(Value::as_str)
+            && let Ok(run) = HeaderValue::from_str(run)
+        {
+            response.headers_mut().insert("clawhold-run", run);
+        }
+        response
+    }
+}
+
+/// A problem that HTTP itself raises.
+pub(crate) fn too_large(limit: u64) -> Response {
+    document("too-large", &format!("the body is larger than {limit} bytes; send less"), json!({ "limit": limit }))
+}
+
+pub(crate) fn too_slow(seconds: u64) -> Response {
+    document("timeout", &format!("the body did not arrive within {seconds} seconds; send it again"), json!({}))
+}
+
+pub(crate) async fn no_such_route() -> Response {
+    Failed(Problem::NotFound("path")).into_response()
+}
+
+pub(crate) async fn no_such_method() -> Response {
+    document("method-not-allowed", "the path does not serve this method; see `Allow`", json!({}))
+}
+
+/// `GET /problems`
+pub(crate) async fn list() -> Json<Value> {
+    Json(TYPES.iter().map(described).collect())
+}
+
+/// `GET /problems/{name}`
+pub(crate) async fn show(Path(name): Path<String>) -> Response {
+    match TYPES.iter().find(|row| row.0 == name) {
+        Some(row) => Json(described(row)).into_response(),
+        None => no_such_route().await,
+    }
+}
+
+fn described((name, status, title, help): &(&str, u16, &str, &str)) -> Value {
+    json!({ "type": format!("/problems/{name}"), "status": status, "title": title, "help": help })
+}
+
+fn document(name: &str, detail: &str, members: Value) -> Response {
+    let row = TYPES.iter().find(|row| row.0 == name).unwrap_or(&TYPES[13]);
+    let (name, status, title, _) = *row;
+    let mut body = Map::from_iter([
+        ("type".to_owned(), json!(format!("/problems/{name}"))),
+        ("title".to_owned(), json!(title)),
+        ("status".to_owned(), json!(status)),
+        ("detail".to_owned(), json!(detail)),
+    ]);
+    if members.get("reason") == Some(&json!(Reason::Deadline)) {
+        body.insert("status".to_owned(), json!(504));
+    }
+    if let Value::Object(members) = members {
+        body.extend(members);
+    }
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Value::Object(body).to_string()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    match status.as_u16() {
+        401 => _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"clawhold\"")),
+        429 | 503 => _ = headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
+        _ => {}
+    }
+    response
+}

@@ -1,0 +1,92 @@
+//! `/v1/tenants/{tenant}/secrets`: values go in and never come out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use clawhold_runtime::{Host, Problem};
+use clawhold_secret_store::SecretValue;
+use clawhold_tenancy::SecretName;
+use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::body::{Answer, Named, Sent};
+use crate::gate::Allowed;
+use crate::page::{Page, rfc3339};
+use crate::problem::Failed;
+
+/// A value: a text, or named fields.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Text(String),
+    Fields(BTreeMap<String, String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewValue {
+    value: Value,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Stored {
+    name: String,
+    version: i64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct SecretView {
+    name: String,
+    version: i64,
+    updated: String,
+    by: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Name {
+    name: String,
+}
+
+impl Name {
+    fn parse(&self) -> Result<SecretName, Problem> {
+        self.name.parse().map_err(|e| Problem::Invalid { place: "name".to_owned(), detail: format!("{e}") })
+    }
+}
+
+pub(crate) async fn put(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<PutSecret>,
+    Named(name): Named<Name>,
+    Sent(new): Sent<NewValue>,
+) -> Answer<Stored> {
+    let name = name.parse()?;
+    let text = match new.value {
+        Value::Text(text) => text,
+        Value::Fields(fields) => serde_json::to_string(&fields).map_err(|_| Problem::Internal)?,
+    };
+    let version = host.put_secret(&allowed.cx, &allowed.permit, &name, SecretValue::from(text)).await?;
+    Ok(Json(Stored { name: name.to_string(), version }))
+}
+
+pub(crate) async fn list(State(host): State<Arc<Host>>, allowed: Allowed<ListSecrets>) -> Answer<Page<SecretView>> {
+    let secrets = host.secrets(&allowed.permit).await?;
+    let view = secrets.into_iter().map(|secret| SecretView {
+        name: secret.name.to_string(),
+        version: secret.version,
+        updated: rfc3339(secret.created_us),
+        by: secret.by,
+    });
+    Ok(Json(Page::with(view.collect(), None)))
+}
+
+pub(crate) async fn delete(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<DeleteSecret>,
+    Named(name): Named<Name>,
+) -> Result<StatusCode, Failed> {
+    host.delete_secret(&allowed.cx, &allowed.permit, &name.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

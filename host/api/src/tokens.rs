@@ -1,0 +1,148 @@
+//! `/v1/tokens` and `/v1/tenants/{tenant}/tokens`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use clawhold_runtime::{Host, MadeToken, Problem, Token, TokenAsk};
+use clawhold_tenancy::permit::{
+    CreateHostToken, CreateToken, Host as HostResource, ListHostTokens, ListTokens, RevokeHostToken, RevokeToken,
+};
+use clawhold_tenancy::{Publisher, SkillName, TokenId};
+use http::StatusCode;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use crate::body::{Answer, Asked, Named, Sent};
+use crate::gate::Allowed;
+use crate::page::{Page, PageQuery, parse_rfc3339, rfc3339};
+use crate::problem::Failed;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewToken {
+    name: String,
+    role: String,
+    skills: Option<Vec<SkillName>>,
+    expires: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewHostToken {
+    name: String,
+    role: String,
+    publisher: Option<Publisher>,
+    expires: Option<String>,
+}
+
+/// The only answer that ever holds a token.
+#[derive(Serialize)]
+pub(crate) struct Made {
+    id: String,
+    token: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct TokenView {
+    id: String,
+    name: String,
+    role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skills: Option<Vec<String>>,
+    created: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Id {
+    token: TokenId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostTokensQuery {
+    publisher: Option<Publisher>,
+}
+
+pub(crate) async fn create(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<CreateToken>,
+    Sent(new): Sent<NewToken>,
+) -> Result<(StatusCode, Json<Made>), Failed> {
+    let ask = ask(new.name, &new.role, new.skills, new.expires)?;
+    Ok(made(&host.create_token(&allowed.cx, &allowed.permit, ask).await?))
+}
+
+pub(crate) async fn list(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ListTokens>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<Page<TokenView>> {
+    let limit = page.limit()?;
+    let tokens = host.tokens(&allowed.permit, page.after()?.as_ref(), limit).await?;
+    Ok(Json(Page::of(&tokens, limit, |token| token.made.id.to_string(), view)))
+}
+
+pub(crate) async fn revoke(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<RevokeToken>,
+    Named(Id { token }): Named<Id>,
+) -> Result<StatusCode, Failed> {
+    host.revoke_token(&allowed.cx, &allowed.permit, &token).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) async fn create_for_host(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<CreateHostToken, HostResource>,
+    Sent(new): Sent<NewHostToken>,
+) -> Result<(StatusCode, Json<Made>), Failed> {
+    let ask = ask(new.name, &new.role, None, new.expires)?;
+    Ok(made(&host.create_host_token(&allowed.cx, &allowed.permit, new.publisher, ask).await?))
+}
+
+pub(crate) async fn list_of_host(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ListHostTokens, HostResource>,
+    Asked(query): Asked<HostTokensQuery>,
+) -> Answer<Page<TokenView>> {
+    let tokens = host.host_tokens(&allowed.permit, query.publisher, None, 200).await?;
+    Ok(Json(Page::with(tokens.iter().map(view).collect(), None)))
+}
+
+pub(crate) async fn revoke_of_host(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<RevokeHostToken, HostResource>,
+    Named(Id { token }): Named<Id>,
+) -> Result<StatusCode, Failed> {
+    host.revoke_host_token(&allowed.cx, &allowed.permit, &token).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn ask(name: String, role: &str, skills: Option<Vec<SkillName>>, expires: Option<String>) -> Result<TokenAsk, Problem> {
+    let role = role.parse().map_err(|detail| Problem::Invalid { place: "role".to_owned(), detail })?;
+    let expires_us = expires.map(|text| parse_rfc3339("expires", &text)).transpose()?;
+    Ok(TokenAsk { name, role, skills, expires_us })
+}
+
+fn made(made: &MadeToken) -> (StatusCode, Json<Made>) {
+    let token = made.token.expose_secret().to_owned();
+    (StatusCode::CREATED, Json(Made { id: made.id.to_string(), token }))
+}
+
+fn view(token: &Token) -> TokenView {
+    let made = &token.made;
+    TokenView {
+        id: made.id.to_string(),
+        name: made.name.clone(),
+        role: made.role.as_str(),
+        skills: made.skills.as_ref().map(|skills| skills.iter().map(ToString::to_string).collect()),
+        created: rfc3339(made.created_us),
+        expires: made.expires_us.map(rfc3339),
+        revoked: token.revoked_us.map(rfc3339),
+    }
+}
