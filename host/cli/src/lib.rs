@@ -1,1 +1,115 @@
+//! The `clawhold` command: the host itself, and a client of its API.
+//!
+//! This crate is the composition root: the only place that chooses drivers and reads configuration.
 
+mod client;
+mod commands;
+pub mod config;
+mod output;
+pub mod serve;
+mod skill;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::output::Output;
+
+/// Host and run AI-agent skills for many tenants, each in a sandbox.
+#[derive(Parser)]
+#[command(name = "clawhold", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the host.")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// The host's address [default: http://127.0.0.1:8080].
+    #[arg(long, global = true, env = "CLAWHOLD_URL", hide_env_values = true, value_name = "URL")]
+    server: Option<String>,
+    /// The token to use. Prefer the environment variable: arguments can be seen by other users.
+    #[arg(long, global = true, env = "CLAWHOLD_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Print the API's JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the host.
+    #[command(after_help = "Example:\n  clawhold serve --dev")]
+    Serve(serve::ServeArgs),
+    /// Create and show tenants.
+    #[command(subcommand)]
+    Tenant(commands::tenant::Tenant),
+    /// Make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(commands::token::Token),
+    /// Store and list a tenant's secrets.
+    #[command(subcommand)]
+    Secret(commands::secret::Secret),
+    /// Create, build, test and publish skills.
+    #[command(subcommand)]
+    Skill(skill::Skill),
+    /// Show published packages.
+    #[command(subcommand)]
+    Market(commands::market::Market),
+    /// Plan, add, list and remove a tenant's installs.
+    #[command(subcommand)]
+    Install(commands::install::Install),
+    /// Call a skill.
+    #[command(after_help = "Example:\n  clawhold invoke acme-corp hello.greet '{\"name\": \"Ada\"}'")]
+    Invoke(commands::run::Invoke),
+    /// Show what was run.
+    #[command(subcommand)]
+    Run(commands::run::Run),
+    /// Read and verify a tenant's audit log.
+    #[command(subcommand)]
+    Audit(commands::audit::Audit),
+}
+
+/// What a command came to. The code is part of the interface.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The host refused: a right, a quota, an input.
+    #[error("{0}")]
+    Refused(String),
+    /// Anything else.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+/// Runs the command line and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Output { json: cli.global.json };
+    let client = || Client::new(cli.global.server.clone(), cli.global.token.clone());
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(args).map_err(Failure::from),
+        Command::Tenant(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Token(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Secret(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Skill(command) => command.run(client, out),
+        Command::Market(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Install(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Invoke(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Run(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Audit(command) => client().and_then(|c| command.run(&c, out)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            match failure {
+                Failure::Refused(_) => ExitCode::from(3),
+                Failure::Failed(_) => ExitCode::from(1),
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The API's client: one request, one answer, and errors that repeat what the host said to do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use serde::Deserialize;
+use serde_json::Value;
+use ureq::Agent;
+
+use crate::Failure;
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+
+/// Longer than any run or compilation may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where a host is, and who asks.
+pub(crate) struct Client {
+    server: String,
+    token: Option<String>,
+    agent: Agent,
+}
+
+/// `~/.config/clawhold/profile.toml`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Profile {
+    server: Option<String>,
+    token: Option<String>,
+}
+
+impl Client {
+    /// What was given, else what the profile says.
+    pub(crate) fn new(server: Option<String>, token: Option<String>) -> Result<Self, Failure> {
+        let profile = if server.is_some() && token.is_some() { Profile::default() } else { profile()? };
+        let server = server.or(profile.server).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
+        let config =
+            Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(PATIENCE)).build();
+        Ok(Self {
+            server: server.trim_end_matches('/').to_owned(),
+            token: token.or(profile.token),
+            agent: config.new_agent(),
+        })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.answer(self.agent.get(self.url(path)).header("authorization", self.bearer()?).call())
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.answer(self.agent.delete(self.url(path)).header("authorization", self.bearer()?).call())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.post_bytes(path, "application/json", body.to_string().as_bytes())
+    }
+
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent.put(self.url(path)).header("authorization", self.bearer()?);
+        self.answer(request.header("content-type", "application/json").send(body.to_string().as_bytes()))
+    }
+
+    pub(crate) fn post_bytes(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Value, Failure> {
+        let request = self.agent.post(self.url(path)).header("authorization", self.bearer()?);
+        self.answer(request.header("content-type", content_type).send(body))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/v1/{path}", self.server)
+    }
+
+    fn bearer(&self) -> Result<String, Failure> {
+        let token = self.token.as_ref().ok_or_else(|| {
+            anyhow!("no token; set CLAWHOLD_TOKEN, or put `token = \"clw_…\"` into {}", profile_path().display())
+        })?;
+        Ok(format!("Bearer {token}"))
+    }
+
+    fn answer(&self, sent: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
+        let mut answer = sent.map_err(|error| {
+            anyhow!("no answer from {}: {error}; is the host running, and is --server right?", self.server)
+        })?;
+        let status = answer.status();
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(64 << 20)
+            .read_to_string()
+            .with_context(|| format!("the answer of {} broke off", self.server))?;
+        if status.is_success() {
+            if text.is_empty() {
+                return Ok(Value::Null);
+            }
+            return serde_json::from_str(&text)
+                .with_context(|| format!("{} did not answer with JSON; is --server right?", self.server))
+                .map_err(Failure::from);
+        }
+        let said = problem(&text).unwrap_or_else(|| format!("the host answered {status}"));
+        if status.is_client_error() { Err(Failure::Refused(said)) } else { Err(anyhow!(said).into()) }
+    }
+}
+
+/// A problem document in one or two lines.
+fn problem(text: &str) -> Option<String> {
+    let document: Value = serde_json::from_str(text).ok()?;
+    let member = |name: &str| document.get(name).and_then(Value::as_str);
+    let mut said = format!("{}: {}", member("title")?, member("detail").unwrap_or_default());
+    if let Some(reason) = member("reason") {
+        said = format!("{said} (reason: {reason})");
+    }
+    if let Some(kind) = member("kind") {
+        said = format!("{said} ({kind})");
+    }
+    if let Some(run) = member("run") {
+        said = format!("{said}\nrun: {run}");
+    }
+    Some(said)
+}
+
+fn profile_path() -> PathBuf {
+    let base = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
+        .unwrap_or_default();
+    base.join("clawhold").join("profile.toml")
+}
+
+fn profile() -> anyhow::Result<Profile> {
+    let path = profile_path();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Profile::default()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        anyhow::bail!("{0} holds a token and others can read it (mode {mode:03o}); run: chmod 600 {0}", path.display());
+    }
+    toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))
+}

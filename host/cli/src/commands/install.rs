@@ -1,0 +1,180 @@
+//! `clawhold install`
+
+use std::fs;
+use std::io::{BufRead, IsTerminal, Write};
+use std::str::FromStr;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Subcommand};
+use clawhold_tenancy::{PackageName, SecretName, TenantId};
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::client::Client;
+use crate::output::{Output, cell};
+
+#[derive(Subcommand)]
+pub(crate) enum Install {
+    /// Show what an install would allow, and change nothing.
+    #[command(
+        after_help = "Example:\n  clawhold install plan acme-corp northwind/crm --settings '{\"instance_url\": \"https://acme.my.salesforce.com\"}'"
+    )]
+    Plan(Wanted),
+    /// Install a package, or change an install, after showing what it would allow.
+    #[command(after_help = "Example:\n  clawhold install add acme-corp northwind/redact@1.0.0 --yes")]
+    Add {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Accept without being asked.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List what is installed.
+    #[command(after_help = "Example:\n  clawhold install list acme-corp")]
+    List {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Remove an install.
+    #[command(after_help = "Example:\n  clawhold install remove acme-corp northwind/crm --dry-run")]
+    Remove {
+        /// The tenant.
+        tenant: TenantId,
+        /// `publisher/name`.
+        package: PackageName,
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Wanted {
+    /// The tenant.
+    tenant: TenantId,
+    /// `publisher/name`, or `publisher/name@version`; without a version the latest.
+    package: Pinned,
+    /// The install's settings: a JSON object, or `@FILE`.
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    settings: String,
+    /// Let the package read the value of this secret; may be given more than once.
+    #[arg(long, value_name = "SECRET")]
+    reveal: Vec<SecretName>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Pinned {
+    name: PackageName,
+    version: Option<semver::Version>,
+}
+
+impl FromStr for Pinned {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) = text.split_once('@').map_or((text, None), |(name, version)| (name, Some(version)));
+        let version = version.map(str::parse).transpose().map_err(|e| format!("the version cannot be read: {e}"))?;
+        Ok(Self { name: name.parse().map_err(|e| format!("{e}"))?, version })
+    }
+}
+
+impl Install {
+    pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
+        match self {
+            Self::Plan(wanted) => {
+                let (plan, _) = wanted.plan(client)?;
+                out.show(&plan, print_plan);
+            }
+            Self::Add { wanted, yes } => {
+                let (plan, settings) = wanted.plan(client)?;
+                if !yes {
+                    print_plan(&plan);
+                    confirm()?;
+                }
+                let body = json!({
+                    "version": plan["version"], "settings": settings, "reveal": wanted.reveal, "consent": plan["consent"],
+                });
+                let installed = client.put(&wanted.path(), &body)?;
+                out.show(&installed, |i| {
+                    println!("{} {} installed for {}", cell(&i["package"]), cell(&i["version"]), wanted.tenant);
+                    for skill in plan["skills"].as_array().into_iter().flatten() {
+                        println!("  {}", cell(&skill["name"]));
+                    }
+                });
+            }
+            Self::List { tenant } => {
+                let columns = [
+                    ("PACKAGE", "package"),
+                    ("VERSION", "version"),
+                    ("REVISION", "revision"),
+                    ("UPDATED", "updated"),
+                    ("BY", "by"),
+                ];
+                out.list(&client.get(&format!("tenants/{tenant}/installs?limit=200"))?, &columns);
+            }
+            Self::Remove { tenant, package, dry_run } => {
+                if dry_run {
+                    let held = client.get(&format!("tenants/{tenant}/installs?limit=200"))?;
+                    let items = held["items"].as_array().cloned().unwrap_or_default();
+                    let found = items.into_iter().find(|install| install["package"] == json!(package));
+                    let found =
+                        found.ok_or_else(|| Failure::Refused("Not found: install does not exist".to_owned()))?;
+                    out.show(&found, |i| println!("would remove {} {}", cell(&i["package"]), cell(&i["version"])));
+                } else {
+                    client.delete(&format!("tenants/{tenant}/installs/{package}"))?;
+                    out.show(&Value::Null, |_| println!("{package} removed"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wanted {
+    fn path(&self) -> String {
+        format!("tenants/{}/installs/{}", self.tenant, self.package.name)
+    }
+
+    fn plan(&self, client: &Client) -> Result<(Value, Value), Failure> {
+        let text = match self.settings.strip_prefix('@') {
+            Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read the settings from {file}"))?,
+            None => self.settings.clone(),
+        };
+        let settings: Value = serde_json::from_str(&text).context("the settings are no JSON; write an object")?;
+        let mut body = json!({ "settings": settings, "reveal": self.reveal });
+        if let Some(version) = &self.package.version {
+            body["version"] = json!(version);
+        }
+        Ok((client.post(&format!("{}/plan", self.path()), &body)?, settings))
+    }
+}
+
+fn print_plan(plan: &Value) {
+    println!("{} {}  {}", cell(&plan["package"]), cell(&plan["version"]), cell(&plan["digest"]));
+    if plan["installed"].is_string() {
+        println!("installed now: {}", cell(&plan["installed"]));
+    }
+    for secret in plan["secrets"].as_array().into_iter().flatten() {
+        let reads = if secret["asks_to_read"] == json!(true) { " (asks to read its value)" } else { "" };
+        println!("secret {}{reads}: {}", cell(&secret["name"]), cell(&secret["purpose"]));
+    }
+    match plan["adds"].as_array().map(Vec::as_slice) {
+        None | Some([]) => println!("It would be allowed nothing new."),
+        Some(adds) => {
+            println!("It would be allowed to:");
+            for right in adds {
+                println!("  {}", cell(right));
+            }
+        }
+    }
+}
+
+fn confirm() -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(anyhow!("nobody is there to ask; read the plan and add --yes").into());
+    }
+    print!("Install? [y/N] ");
+    std::io::stdout().flush().map_err(anyhow::Error::from)?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(anyhow::Error::from)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::Refused("not installed".to_owned())) }
+}

@@ -1,0 +1,42 @@
+//! `clawhold market`
+
+use clap::Subcommand;
+use clawhold_tenancy::PackageName;
+
+use crate::Failure;
+use crate::client::Client;
+use crate::output::{Output, cell};
+
+#[derive(Subcommand)]
+pub(crate) enum Market {
+    /// List published packages.
+    #[command(after_help = "Example:\n  clawhold market list")]
+    List,
+    /// Show the latest version of a package.
+    #[command(after_help = "Example:\n  clawhold market show northwind/crm")]
+    Show {
+        /// `publisher/name`.
+        package: PackageName,
+    },
+}
+
+impl Market {
+    pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
+        match self {
+            Self::List => {
+                out.list(&client.get("market/packages?limit=200")?, &[("PACKAGE", "name"), ("SINCE", "created")]);
+            }
+            Self::Show { package } => {
+                let shown = client.get(&format!("market/packages/{package}"))?;
+                out.show(&shown, |p| {
+                    println!("{} {}  {}", cell(&p["name"]), cell(&p["version"]), cell(&p["digest"]));
+                    println!("{}", cell(&p["manifest"]["package"]["description"]));
+                    for skill in p["skills"].as_array().into_iter().flatten() {
+                        println!("  {}  {}", cell(&skill["name"]), cell(&skill["description"]));
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+}

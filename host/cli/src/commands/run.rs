@@ -1,0 +1,92 @@
+//! `clawhold invoke` and `clawhold run`
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use clawhold_tenancy::{RunId, SkillName, TenantId};
+use serde_json::Value;
+
+use crate::Failure;
+use crate::client::Client;
+use crate::output::{Output, cell};
+
+#[derive(Args)]
+pub(crate) struct Invoke {
+    /// The tenant.
+    tenant: TenantId,
+    /// The skill, for example `crm.lookup_account`.
+    skill: SkillName,
+    /// The input: JSON.
+    #[arg(default_value = "{}")]
+    input: String,
+}
+
+impl Invoke {
+    pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
+        let input: Value = serde_json::from_str(&self.input)
+            .context("the input is no JSON; quote it for the shell, such as '{\"name\": \"Ada\"}'")?;
+        let answer = client.post(&format!("tenants/{}/skills/{}/invoke", self.tenant, self.skill), &input)?;
+        out.show(&answer, |answer| {
+            println!("{:#}", answer["output"]);
+            let run = &answer["run"];
+            eprintln!(
+                "run {}: {} fuel, {} KiB memory, {} host calls, {} µs",
+                cell(&run["id"]),
+                run["fuel"],
+                run["memory_bytes"].as_u64().unwrap_or(0) >> 10,
+                run["host_calls"],
+                run["duration_us"]
+            );
+        });
+        Ok(())
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Run {
+    /// List runs, newest first.
+    #[command(after_help = "Example:\n  clawhold run list acme-corp")]
+    List {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Show one run: outcome, usage, requests, log.
+    #[command(after_help = "Example:\n  clawhold run show acme-corp 0198c0de-0000-7000-8000-000000000000")]
+    Show {
+        /// The tenant.
+        tenant: TenantId,
+        /// The run.
+        #[arg(value_parser = |text: &str| text.parse::<RunId>())]
+        run: RunId,
+    },
+}
+
+impl Run {
+    pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
+        match self {
+            Self::List { tenant } => {
+                let columns = [
+                    ("RUN", "id"),
+                    ("SKILL", "skill"),
+                    ("REASON", "reason"),
+                    ("FUEL", "fuel"),
+                    ("µS", "duration_us"),
+                    ("STARTED", "started"),
+                    ("CALLER", "caller"),
+                ];
+                out.list(&client.get(&format!("tenants/{tenant}/runs"))?, &columns);
+            }
+            Self::Show { tenant, run } => {
+                let shown = client.get(&format!("tenants/{tenant}/runs/{run}"))?;
+                out.show(&shown, |shown| {
+                    for (name, value) in shown.as_object().into_iter().flatten().filter(|(name, _)| *name != "log") {
+                        println!("{name:16}{}", cell(value));
+                    }
+                    for line in shown["log"].as_array().into_iter().flatten() {
+                        println!("log             {}", cell(line));
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+}

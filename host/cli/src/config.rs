@@ -1,0 +1,191 @@
+//! `clawhold.yaml`: every key optional, every unknown one an error that names the line.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clawhold_tenancy::RunLimits;
+use clawhold_tenancy::limits::MIB;
+use clawhold_tenancy::quota::Quotas;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// The configuration of a host.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the API listens. `127.0.0.1:8080`.
+    pub listen: Option<SocketAddr>,
+    /// Where `/healthz` and `/readyz` are served; nowhere when not set.
+    pub operations_listen: Option<SocketAddr>,
+    /// The folder of the database, the keys and the artifacts.
+    pub data_dir: Option<PathBuf>,
+    /// What skills may reach.
+    pub egress: EgressConfig,
+    /// The most that any run may use.
+    pub limits: LimitsConfig,
+    /// Runs at the same time, over all tenants. 64.
+    pub run_slots: Option<u32>,
+    /// What each tenant may use.
+    pub tenant_quotas: Quotas,
+}
+
+/// `egress`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EgressConfig {
+    /// Ranges of private addresses that skills may reach, such as `10.1.0.0/16`.
+    pub open: Vec<IpNet>,
+}
+
+/// `limits`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Fuel of a run.
+    pub fuel: Option<u64>,
+    /// Milliseconds of a run.
+    pub timeout_ms: Option<u64>,
+    /// Mebibytes of a run's memory; 128 at the most.
+    pub memory_mb: Option<u64>,
+}
+
+impl Config {
+    /// Reads a file, then what the environment says: each key as `CLAWHOLD_` and its path in capitals.
+    pub fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> anyhow::Result<Self> {
+        let mut config = match file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                Self::parse(&text).with_context(|| format!("{} cannot be used", path.display()))?
+            }
+            None => Self::default(),
+        };
+        config.overlay(environment)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads the text of a file.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|e| anyhow::anyhow!("{e}"))
+    }
+
+    /// The ceiling that the limits make.
+    pub fn ceiling(&self) -> RunLimits {
+        let mut ceiling = RunLimits::default_ceiling();
+        if let Some(fuel) = self.limits.fuel {
+            ceiling.fuel = fuel;
+        }
+        if let Some(ms) = self.limits.timeout_ms {
+            ceiling.wall_ms = ms;
+        }
+        if let Some(mb) = self.limits.memory_mb {
+            ceiling.memory_bytes = mb * MIB;
+        }
+        ceiling
+    }
+
+    fn overlay(&mut self, environment: &HashMap<String, String>) -> anyhow::Result<()> {
+        fn set<T: std::str::FromStr>(
+            to: &mut Option<T>,
+            name: &str,
+            env: &HashMap<String, String>,
+        ) -> anyhow::Result<()>
+        where
+            T::Err: std::fmt::Display,
+        {
+            if let Some(text) = env.get(name) {
+                *to = Some(text.parse().map_err(|e| anyhow::anyhow!("{name}: {text:?} cannot be used: {e}"))?);
+            }
+            Ok(())
+        }
+        set(&mut self.listen, "CLAWHOLD_LISTEN", environment)?;
+        set(&mut self.operations_listen, "CLAWHOLD_OPERATIONS_LISTEN", environment)?;
+        set(&mut self.data_dir, "CLAWHOLD_DATA_DIR", environment)?;
+        set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
+        set(&mut self.limits.fuel, "CLAWHOLD_LIMITS_FUEL", environment)?;
+        set(&mut self.limits.timeout_ms, "CLAWHOLD_LIMITS_TIMEOUT_MS", environment)?;
+        set(&mut self.limits.memory_mb, "CLAWHOLD_LIMITS_MEMORY_MB", environment)?;
+        if let Some(text) = environment.get("CLAWHOLD_EGRESS_OPEN") {
+            let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
+            self.egress.open = ranges
+                .map(|range| range.parse().with_context(|| format!("CLAWHOLD_EGRESS_OPEN: {range:?} is no range")))
+                .collect::<anyhow::Result<_>>()?;
+        }
+        if let Some(text) = environment.get("CLAWHOLD_TENANT_QUOTAS") {
+            self.tenant_quotas =
+                serde_saphyr::from_str(text).map_err(|e| anyhow::anyhow!("CLAWHOLD_TENANT_QUOTAS: {e}"))?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if self.run_slots.is_some_and(|slots| !(1..=512).contains(&slots)) {
+            bail!("run_slots: use 1 to 512; each slot reserves address space");
+        }
+        for (key, value, most) in [
+            ("fuel", self.limits.fuel, 1_000_000_000_000),
+            ("timeout_ms", self.limits.timeout_ms, 600_000),
+            ("memory_mb", self.limits.memory_mb, 128),
+        ] {
+            if value.is_some_and(|value| value == 0 || value > most) {
+                bail!("limits.{key}: use 1 to {most}");
+            }
+        }
+        if let Some(mistake) = self.tenant_quotas.mistakes().first() {
+            bail!("{mistake}");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, expected: &[&str]) {
+        let loaded = Config::parse(text).and_then(|config| config.check().map(|()| config));
+        let said = format!("{:#}", loaded.expect_err(text));
+        for part in expected {
+            assert!(said.contains(part), "{said:?} does not say {part:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_45_a_configuration_with_a_mistake_is_refused_and_the_place_is_named() {
+        refused("listn: 127.0.0.1:1\n", &["listn", "line 1", "listen"]);
+        refused("listen: 127.0.0.1:1\negress:\n  opne: []\n", &["opne", "line 3"]);
+        refused("listen: everywhere\n", &["line 1"]);
+        refused("egress:\n  open: [10.0.0.0/33]\n", &["line 2"]);
+        refused("tenant_quotas:\n  acme-corp:\n    max_runs: 1\n", &["max_runs", "line 3", "max_concurrent_runs"]);
+        refused("tenant_quotas:\n  acme-corp:\n    max_concurrent_runs: -1\n", &["line 3"]);
+        refused("tenant_quotas:\n  acme-corp:\n    max_concurrent_runs: 0\n", &["max_concurrent_runs", "1 or more"]);
+        refused("tenant_quotas:\n  Acme:\n    max_concurrent_runs: 1\n", &["Acme", "tenant's id"]);
+        refused("limits:\n  memory_mb: 4096\n", &["limits.memory_mb", "1 to 128"]);
+        refused("limits:\n  memory_mb: 64 MiB\n", &["line 2"]);
+        refused("run_slots: 0\n", &["run_slots"]);
+        refused("listen: [\n", &["line"]);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "listen: 127.0.0.1:1\nlimits:\n  fuel: 5\n").unwrap();
+        let env = HashMap::from([
+            ("CLAWHOLD_LISTEN".to_owned(), "127.0.0.1:2".to_owned()),
+            ("CLAWHOLD_EGRESS_OPEN".to_owned(), "10.0.0.0/8, fd00::/8".to_owned()),
+            ("CLAWHOLD_TENANT_QUOTAS".to_owned(), "{default: {max_concurrent_runs: 3}}".to_owned()),
+        ]);
+        let config = Config::load(Some(file.path()), &env).unwrap();
+        assert_eq!(config.listen, Some("127.0.0.1:2".parse().unwrap()));
+        assert_eq!((config.ceiling().fuel, config.egress.open.len()), (5, 2));
+        assert_eq!(config.tenant_quotas.of(&"acme-corp".parse().unwrap()).max_concurrent_runs, 3);
+        let wrong = HashMap::from([("CLAWHOLD_RUN_SLOTS".to_owned(), "many".to_owned())]);
+        assert!(Config::load(None, &wrong).unwrap_err().to_string().contains("CLAWHOLD_RUN_SLOTS"));
+    }
+}

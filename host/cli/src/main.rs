@@ -1,0 +1,5 @@
+//! The `clawhold` command.
+
+fn main() -> std::process::ExitCode {
+    clawhold_cli::main()
+}

@@ -1,0 +1,72 @@
+//! Tables for people, JSON for programs.
+
+use std::io::IsTerminal;
+
+use serde_json::Value;
+
+/// How a command prints.
+#[derive(Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// The API's answer, or what `people` makes of it.
+    pub(crate) fn show(self, answer: &Value, people: impl FnOnce(&Value)) {
+        if self.json {
+            println!("{answer:#}");
+        } else {
+            people(answer);
+        }
+    }
+
+    /// A list's items as a table with these columns: heading and member.
+    pub(crate) fn list(self, answer: &Value, columns: &[(&str, &str)]) {
+        self.show(answer, |answer| {
+            let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if items.is_empty() {
+                println!("none");
+                return;
+            }
+            let rows: Vec<Vec<String>> =
+                items.iter().map(|item| columns.iter().map(|(_, member)| cell(&item[*member])).collect()).collect();
+            table(columns, &rows);
+            if answer["next"].is_string() {
+                println!("… there are more; the API gives them by page");
+            }
+        });
+    }
+}
+
+/// A line on what is going on, for whoever waits at a terminal.
+pub(crate) fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("{what} …");
+    }
+}
+
+/// A value as it stands in a table.
+pub(crate) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn table(columns: &[(&str, &str)], rows: &[Vec<String>]) {
+    let width = |at: usize| {
+        rows.iter().map(|row| row[at].chars().count()).chain([columns[at].0.chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}", width = *width)).collect();
+        println!("{}", padded.join("  ").trim_end());
+    };
+    line(columns.iter().map(|(heading, _)| *heading).collect());
+    for row in rows {
+        line(row.iter().map(String::as_str).collect());
+    }
+}

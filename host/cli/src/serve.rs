@@ -1,0 +1,152 @@
+//! `clawhold serve`: reads the configuration, chooses the drivers, and runs the host until it is told to stop.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use clawhold_capabilities::{AddressRule, Backends, Egress, Transport, add_to_linker};
+use clawhold_runtime::{Host, Parts, StoreRows};
+use clawhold_sandbox::{Sandbox, Settings};
+use clawhold_secret_store::local::{LocalSecrets, MasterKey};
+use clawhold_store::Store;
+use ipnet::IpNet;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
+/// Where the first operator's token is written, for whoever may read the host's own folder.
+const FIRST_TOKEN: &str = "operator.token";
+
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// For development: everything in one folder (`./.clawhold`), loopback only, and the first operator's token is
+    /// printed.
+    #[arg(long)]
+    dev: bool,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of the database, the keys and the artifacts.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where the API listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Let skills reach this range of private addresses; may be given more than once.
+    #[arg(long, value_name = "RANGE")]
+    open: Vec<IpNet>,
+}
+
+/// Runs the host.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let mut config = Config::load(args.config.as_deref(), &std::env::vars().collect())?;
+    config.data_dir = args.data.or(config.data_dir);
+    config.listen = args.listen.or(config.listen);
+    config.egress.open.extend(args.open);
+    if args.dev {
+        config.data_dir.get_or_insert_with(|| ".clawhold".into());
+    }
+    let Some(folder) = config.data_dir.clone() else {
+        bail!("no folder to keep data in; set `data_dir` in clawhold.yaml, or give --data DIR, or try --dev");
+    };
+    let listen = config.listen.unwrap_or(DEFAULT_LISTEN.parse()?);
+    if args.dev && !listen.ip().is_loopback() {
+        bail!("--dev serves loopback only, and {listen} is not; leave out --dev to serve others");
+    }
+    log_to_stderr(args.dev);
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let host = host(&folder, &config, None).await?;
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen}; is another host running there? Choose another with --listen")
+        })?;
+        first_token(&host, &folder, args.dev).await?;
+        let address = listener.local_addr()?;
+        let operations = match config.operations_listen {
+            Some(at) => Some(TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at}"))?),
+            None => None,
+        };
+        let (stop, stopped) = tokio::sync::watch::channel(());
+        let until_stopped = |mut stopped: tokio::sync::watch::Receiver<()>| async move {
+            let _either_way = stopped.changed().await;
+        };
+        if let Some(listener) = operations {
+            let served = clawhold_api::serve_operations(listener, Arc::clone(&host), until_stopped(stopped.clone()));
+            tokio::spawn(served);
+        }
+        println!("Clawhold is listening on http://{address}");
+        std::io::stdout().flush()?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let signalled = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            tracing::info!("stopping: no new runs; those that are under way may finish");
+        };
+        clawhold_api::serve(listener, host, signalled).await;
+        drop(stop);
+        Ok(())
+    })
+}
+
+/// The embedded composition: SQLite, a local key file, and the network, or a `transport` of the caller's.
+pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Transport>>) -> anyhow::Result<Arc<Host>> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot create the data folder {}", folder.display()))?;
+    let key = Arc::new(MasterKey::open_or_create(folder)?);
+    let store = Store::open(&format!("sqlite:{}", folder.join("clawhold.db").display())).await?;
+    let mut settings = Settings::in_directory(folder.join("artifacts"), *key.derive("artifacts"));
+    if let Some(slots) = config.run_slots {
+        settings.slots = slots;
+    }
+    let sandbox = Sandbox::new(settings, |linker| add_to_linker(linker).map_err(Into::into))?;
+    let rule = AddressRule { open: config.egress.open.clone() };
+    let backends = Backends {
+        secrets: Arc::new(LocalSecrets::new(key, StoreRows(store.clone()))),
+        transport: transport.unwrap_or_else(|| Arc::new(Egress::new(rule))),
+    };
+    Ok(Host::new(Parts { store, sandbox, backends, ceiling: config.ceiling(), quotas: config.tenant_quotas.clone() }))
+}
+
+/// On the first start somebody must be able to begin.
+async fn first_token(host: &Host, folder: &Path, show: bool) -> anyhow::Result<()> {
+    let Some(made) = host.first_operator_token().await? else { return Ok(()) };
+    let path = folder.join(FIRST_TOKEN);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot write the operator's token to {}", path.display()))?;
+    writeln!(file, "{}", made.token.expose_secret())?;
+    file.sync_all()?;
+    if show {
+        println!("operator token: {}", made.token.expose_secret());
+    }
+    println!("The operator's token is in {}; read it, keep it safe and delete the file.", path.display());
+    Ok(())
+}
+
+fn log_to_stderr(for_people: bool) {
+    let filter = EnvFilter::try_from_env("CLAWHOLD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if for_people {
+        log.with_ansi(std::io::stderr().is_terminal()).init();
+    } else {
+        log.json().flatten_event(true).init();
+    }
+}
