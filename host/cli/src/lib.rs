@@ -9,6 +9,7 @@ mod output;
 pub mod serve;
 mod skill;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -83,6 +84,11 @@ enum Failure {
     /// Anything else.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
+}
+
+/// Builds the skill project in this folder and gives its package, for tests and benchmarks.
+pub fn build_skill(project: &Path, out: &Path) -> anyhow::Result<Vec<u8>> {
+    skill::build_package(project, out)
 }
 
 /// Runs the command line and says how it ended.

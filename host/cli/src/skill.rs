@@ -88,6 +88,11 @@ fn package(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// Builds a project into the file `out`.
+pub(crate) fn build_package(project: &Path, out: &Path) -> anyhow::Result<Vec<u8>> {
+    Ok(build::build(project, Some(out))?.wasm)
+}
+
 fn publish(path: &Path, client: &Client, out: Output) -> Result<(), Failure> {
     let wasm = package(path)?;
     progress("publishing; the host compiles and checks the package");

@@ -60,6 +60,10 @@ impl Admission {
         self.0.closed.load(std::sync::atomic::Ordering::Acquire)
     }
 
+    pub(crate) fn running(&self) -> u64 {
+        *self.0.total.borrow()
+    }
+
     /// Waits until nothing runs.
     pub(crate) async fn empty(&self) {
         let mut total = self.0.total.subscribe();

@@ -23,6 +23,11 @@ impl Host {
         Ok(self.store.tenant(permit.tenant()).await?.audit_head().await?)
     }
 
+    /// Where the chain of what happens to no single tenant ends: for whoever keeps a copy of it elsewhere.
+    pub async fn host_audit_head(&self) -> Result<Head, Problem> {
+        Ok(self.store.system("read the chain's end").await?.audit_head().await?)
+    }
+
     /// Recomputes the tenant's chain.
     pub async fn audit_verify(&self, permit: &Permit<ReadAudit>) -> Result<Verification, Problem> {
         Ok(self.store.tenant(permit.tenant()).await?.audit_verify().await?)

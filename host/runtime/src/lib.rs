@@ -31,8 +31,7 @@ pub use auth::BearerToken;
 pub use clawhold_marketplace::{Plan, SecretPlan, SkillSpec};
 pub use clawhold_store::audit::{Entry, Verification};
 pub use clawhold_store::{
-    Counts as StoreCounts, Install, InstalledSkill, Package, SecretInfo, Tenant, TenantState, Token,
-    Version,
+    Counts as StoreCounts, Install, InstalledSkill, Package, SecretInfo, Tenant, TenantState, Token, Version,
 };
 pub use installs::{InstallAsk, PlanView};
 pub use invoke::Invoked;
@@ -98,6 +97,11 @@ impl Host {
     /// What the sandbox and the store have done: for tests that count, and for metrics.
     pub fn counts(&self) -> (Counts, StoreCounts) {
         (self.sandbox.counts(), self.store.counts())
+    }
+
+    /// Runs that are under way.
+    pub fn running(&self) -> u64 {
+        self.admission.running()
     }
 
     /// Takes no new runs, lets the running ones finish until `patience` is over, cuts the rest, and commits what

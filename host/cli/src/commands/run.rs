@@ -1,7 +1,8 @@
 //! `clawhold invoke` and `clawhold run`
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
+use clawhold_tenancy::limits::INPUT_BYTES;
 use clawhold_tenancy::{RunId, SkillName, TenantId};
 use serde_json::Value;
 
@@ -24,6 +25,10 @@ impl Invoke {
     pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
         let input: Value = serde_json::from_str(&self.input)
             .context("the input is no JSON; quote it for the shell, such as '{\"name\": \"Ada\"}'")?;
+        let size = input.to_string().len() as u64;
+        if size > INPUT_BYTES {
+            return Err(anyhow!("the input has {size} bytes, {INPUT_BYTES} are allowed; send less").into());
+        }
         let answer = client.post(&format!("tenants/{}/skills/{}/invoke", self.tenant, self.skill), &input)?;
         out.show(&answer, |answer| {
             println!("{:#}", answer["output"]);

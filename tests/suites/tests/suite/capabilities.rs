@@ -1,0 +1,153 @@
+//! Secrets, HTTP and audit as a guest meets them.
+
+use serde_json::{Value, json};
+
+use crate::support::{Peer, TestHost, answer_with, probe};
+
+fn fetch(test: &TestHost, admin: &str, input: &Value) -> String {
+    let answer = test.invoke("acme-corp", admin, "probe.fetch", input);
+    answer.body["output"].as_str().map_or_else(|| answer.body.to_string(), str::to_owned)
+}
+
+#[test]
+fn a_request_that_the_policy_does_not_allow_is_not_sent() {
+    let peer = Peer::start(|_| answer_with("hello"));
+    let test = TestHost::start();
+    let admin = test.with_probe("acme-corp", &peer.origin);
+    let at = |path: &str| format!("{}{path}", peer.origin);
+    assert_eq!(fetch(&test, &admin, &json!({ "url": at("/allowed/x") })), "200 hello");
+    let sent = peer.heads().len();
+    for (input, rule) in [
+        (json!({ "url": at("/forbidden") }), "Policy"),
+        (json!({ "url": at("/allowed/../forbidden") }), "Policy"),
+        (json!({ "url": at("/allowed/%2e%2e/forbidden") }), "Policy"),
+        (json!({ "url": at("/allowed/..%2fforbidden") }), "InvalidRequest"),
+        (json!({ "url": at("/allowed/x"), "method": "POST" }), "Policy"),
+        (json!({ "url": at("/allowed/x"), "method": "DELETE" }), "Policy"),
+        (json!({ "url": at("/allowed/x").replace("127.0.0.1", "localhost") }), "Policy"),
+        (json!({ "url": at("/allowed/x").replace("http:", "https:") }), "Policy"),
+        (json!({ "url": "http://169.254.169.254/latest/meta-data/" }), "Policy"),
+        (json!({ "url": "file:///etc/passwd" }), "InvalidRequest"),
+        (json!({ "url": at("/allowed/x"), "header": "Host=evil.example.com" }), "InvalidRequest"),
+        (json!({ "url": at("/allowed/x"), "header": "Transfer-Encoding=chunked" }), "InvalidRequest"),
+        (json!({ "url": at("/allowed/x"), "header": "X-A=b\r\nGET /admin HTTP/1.1" }), "InvalidRequest"),
+    ] {
+        let said = fetch(&test, &admin, &input);
+        assert!(said.contains(rule), "{input}: {said}");
+    }
+    assert_eq!(peer.heads().len(), sent, "a refused request was sent");
+}
+
+#[test]
+fn hostile_15_an_allowed_name_that_leads_into_the_hosts_network_is_refused() {
+    // The policy allows it, the operator did not open it.
+    for origin in [
+        "http://127.0.0.2:9",
+        "http://0x7f.2:9",
+        "http://2130706434:9",
+        "http://[::1]:9",
+        "https://10.0.0.1",
+        "https://[::ffff:10.0.0.1]",
+        "https://169.254.169.254",
+        "https://[fd00:ec2::254]",
+        "https://100.64.0.1",
+    ] {
+        let test = TestHost::start();
+        let admin = test.tenant("acme-corp");
+        test.publish(probe());
+        test.install("acme-corp", &admin, "northwind/probe", &json!({ "origin": origin }), &[]);
+        let said = fetch(&test, &admin, &json!({ "url": format!("{origin}/allowed/x") }));
+        assert!(said.contains("Address"), "{origin}: {said}");
+        assert!(said.contains("sent: false"), "{origin}: {said}");
+    }
+}
+
+#[test]
+fn hostile_16_a_redirect_is_an_answer_and_is_not_followed() {
+    let target = Peer::start(|_| answer_with("secret"));
+    let to = target.origin.clone();
+    let peer = Peer::start(move |_| {
+        format!("HTTP/1.1 302 Found\r\nlocation: {to}/\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    });
+    let test = TestHost::start();
+    let admin = test.with_probe("acme-corp", &peer.origin);
+    let said = fetch(&test, &admin, &json!({ "url": format!("{}/allowed/x", peer.origin) }));
+    assert!(said.starts_with("302"), "{said}");
+    assert!(target.heads().is_empty(), "the redirect was followed");
+}
+
+#[test]
+fn hostile_34_an_answer_without_end_is_cut_off() {
+    let peer = Peer::start(|head| {
+        if head.contains("/allowed/body") {
+            let mut answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
+            answer.resize(9 << 20, b'x');
+            answer
+        } else {
+            let mut answer = b"HTTP/1.1 200 OK\r\n".to_vec();
+            for n in 0..100_000 {
+                answer.extend_from_slice(format!("x-{n}: y\r\n").as_bytes());
+            }
+            answer.extend_from_slice(b"\r\n");
+            answer
+        }
+    });
+    let test = TestHost::start();
+    let admin = test.with_probe("acme-corp", &peer.origin);
+    let body = fetch(&test, &admin, &json!({ "url": format!("{}/allowed/body", peer.origin) }));
+    assert!(body.contains("Size") && body.contains("sent: true"), "{body}");
+    let headers = fetch(&test, &admin, &json!({ "url": format!("{}/allowed/headers", peer.origin) }));
+    assert!(headers.contains("Size") || headers.contains("Protocol"), "{headers}");
+}
+
+#[test]
+fn a_secret_is_put_on_the_wire_by_the_host_and_read_only_where_the_tenant_lets_it_be() {
+    let peer = Peer::start(|_| answer_with("hello"));
+    let test = TestHost::start();
+    let admin = test.with_probe("acme-corp", &peer.origin);
+    for (name, value) in [("token", json!("t0k3n-v4lue")), ("readable", json!({ "user": "ada", "pass": "p4ss-w0rd" }))]
+    {
+        test.send("PUT", &format!("/v1/tenants/acme-corp/secrets/{name}"), &admin, &json!({ "value": value })).ok();
+    }
+    let url = format!("{}/allowed/x", peer.origin);
+    assert_eq!(fetch(&test, &admin, &json!({ "url": url, "with_token": true })), "200 hello");
+    let head = peer.heads().pop().unwrap();
+    assert!(head.to_lowercase().contains("authorization: bearer t0k3n-v4lue"), "{head}");
+
+    let reveal = |name: &str| test.invoke("acme-corp", &admin, "probe.reveal", &json!({ "name": name }));
+    for name in ["token", "readable"] {
+        let refused = reveal(name);
+        assert_eq!((refused.status, &refused.body["kind"]), (422, &json!("denied")), "{}", refused.body);
+    }
+    test.install("acme-corp", &admin, "northwind/probe", &json!({ "origin": peer.origin }), &["readable"]);
+    assert_eq!(reveal("readable").ok()["output"], r#"{"pass":"p4ss-w0rd","user":"ada"}"#);
+    assert_eq!(reveal("token").status, 422);
+    let entries = test.audit("acme-corp", &admin);
+    let reveals: Vec<_> = entries
+        .iter()
+        .filter(|e| e["action"] == "secret.reveal")
+        .map(|e| (e["resource"].clone(), e["outcome"].clone()))
+        .collect();
+    let expected = [("token", "denied"), ("readable", "denied"), ("readable", "success"), ("token", "denied")]
+        .map(|(name, outcome)| (json!(format!("secret:{name}")), json!(outcome)));
+    assert_eq!(reveals, expected);
+
+    // RFC 4231, test case 2.
+    test.send("PUT", "/v1/tenants/acme-corp/secrets/token", &admin, &json!({ "value": { "key": "Jefe" } })).ok();
+    let input = json!({ "name": "token", "field": "key", "message": "what do ya want for nothing?" });
+    let signed = test.invoke("acme-corp", &admin, "probe.sign", &input).ok();
+    assert_eq!(signed["output"], "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    let log = format!("{:?}", test.audit("acme-corp", &admin));
+    assert!(!log.contains("t0k3n") && !log.contains("p4ss"), "a secret is in the audit log");
+}
+
+#[test]
+fn a_guest_is_told_who_it_runs_for() {
+    let test = TestHost::start();
+    let admin = test.with_probe("acme-corp", "https://acme.example.com");
+    let told = test.invoke("acme-corp", &admin, "probe.whoami", &json!({})).ok();
+    assert_eq!((&told["output"][0], &told["output"][1]), (&json!("acme-corp"), &json!("probe.whoami")));
+    assert!(told["output"][2].as_str().unwrap().starts_with("token:admin#"));
+    let secret_half = admin.split('_').next_back().unwrap();
+    assert!(!told.to_string().contains(secret_half), "a guest saw its caller's credential");
+}

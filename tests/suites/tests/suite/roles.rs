@@ -1,0 +1,160 @@
+//! The matrix of roles: one table, one file that a person can read, and every route asked by every role.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use clawhold_api::Row;
+use clawhold_tenancy::Role;
+use serde_json::json;
+
+use crate::support::{TestHost, root};
+
+#[test]
+fn the_matrix_is_the_golden_file() {
+    let test = TestHost::start();
+    let mut text = format!("{:82} {:20}", "route", "action");
+    for role in Role::ALL {
+        let _infallible = write!(text, " {:9}", role.as_str());
+    }
+    for row in clawhold_api::table(Arc::clone(&test.host)) {
+        let _infallible = write!(text, "\n{:6} {:75} {:20}", row.method, row.path, row.action);
+        for role in Role::ALL {
+            let _infallible = write!(text, " {:9}", if row.roles.contains(&role) { "yes" } else { "-" });
+        }
+    }
+    let text: String = text.lines().fold(String::new(), |all, line| all + line.trim_end() + "\n");
+    let golden = root().join("tests/suites/golden/roles.txt");
+    if std::env::var_os("CLAWHOLD_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(
+        text, expected,
+        "the matrix changed; if that is meant, run with CLAWHOLD_UPDATE_GOLDEN=1 and read the diff"
+    );
+}
+
+/// A path of a route with something in each place.
+fn filled(path: &str) -> String {
+    path.replace("{tenant}", "acme-corp")
+        .replace("{publisher}/{name}", "northwind/probe")
+        .replace("{name}", "token")
+        .replace("{token}", "0123456789abcdef0123456789abcdef")
+        .replace("{skill}", "probe.echo")
+        .replace("{run}", "01900000-0000-7000-8000-000000000000")
+}
+
+#[test]
+fn every_route_answers_every_role_as_the_matrix_says() {
+    let test = TestHost::start();
+    test.with_probe("acme-corp", "https://acme.example.com");
+    let mut tokens =
+        BTreeMap::from([(Role::Operator, test.operator.clone()), (Role::Publisher, test.publisher("northwind"))]);
+    for role in [Role::Admin, Role::Auditor, Role::Caller] {
+        tokens.insert(role, test.token("acme-corp", role.as_str()));
+    }
+    for Row { method, path, roles, .. } in clawhold_api::table(Arc::clone(&test.host)) {
+        let ask = |token: &str| test.ask(method, &filled(path), token, (method != "GET").then_some(b"{".as_slice()));
+        assert_eq!(ask("").status, 401, "{method} {path} without a token");
+        assert_eq!(ask("clw_0123456789abcdef_wrong").status, 401, "{method} {path} with a wrong token");
+        for role in Role::ALL {
+            let answer = ask(&tokens[&role]);
+            let refused = answer.status == 403 || answer.body["detail"] == "tenant does not exist";
+            assert_eq!(refused, !roles.contains(&role), "{method} {path} by {role}: {} {}", answer.status, answer.body);
+            assert_ne!(answer.status, 500, "{method} {path} by {role}");
+        }
+    }
+}
+
+#[test]
+fn every_mutation_leaves_an_audit_entry() {
+    let test = TestHost::start();
+    let admin = test.with_probe("acme-corp", "https://acme.example.com");
+    let publisher = test.publisher("northwind");
+    let made =
+        |path: &str, body| test.send("POST", path, &test.operator, &body).ok()["id"].as_str().unwrap().to_owned();
+    let spare = made("/v1/tenants/acme-corp/tokens", json!({ "name": "spare", "role": "caller" }));
+    let spare_host = made("/v1/tokens", json!({ "name": "spare", "role": "operator" }));
+    test.send("PUT", "/v1/tenants/acme-corp/secrets/readable", &admin, &json!({ "value": "x" })).ok();
+    let settings = json!({ "origin": "https://other.example.com" });
+    let plan = test
+        .send("POST", "/v1/tenants/acme-corp/installs/northwind/probe/plan", &admin, &json!({ "settings": settings }))
+        .ok();
+    let consent = json!({ "version": "1.0.0", "settings": settings, "consent": plan["consent"] });
+
+    let walked: Vec<(&str, &str, String, &str, Vec<u8>)> = vec![
+        ("POST", "/v1/tenants", "/v1/tenants".into(), &test.operator, json!({ "id": "globex" }).to_string().into()),
+        (
+            "POST",
+            "/v1/tokens",
+            "/v1/tokens".into(),
+            &test.operator,
+            json!({ "name": "x", "role": "operator" }).to_string().into(),
+        ),
+        ("DELETE", "/v1/tokens/{token}", format!("/v1/tokens/{spare_host}"), &test.operator, vec![]),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/tokens",
+            "/v1/tenants/acme-corp/tokens".into(),
+            &admin,
+            json!({ "name": "x", "role": "caller" }).to_string().into(),
+        ),
+        (
+            "DELETE",
+            "/v1/tenants/{tenant}/tokens/{token}",
+            format!("/v1/tenants/acme-corp/tokens/{spare}"),
+            &admin,
+            vec![],
+        ),
+        (
+            "PUT",
+            "/v1/tenants/{tenant}/secrets/{name}",
+            "/v1/tenants/acme-corp/secrets/token".into(),
+            &admin,
+            json!({ "value": "x" }).to_string().into(),
+        ),
+        (
+            "DELETE",
+            "/v1/tenants/{tenant}/secrets/{name}",
+            "/v1/tenants/acme-corp/secrets/readable".into(),
+            &admin,
+            vec![],
+        ),
+        ("POST", "/v1/market/packages", "/v1/market/packages".into(), &publisher, crate::support::crm().to_vec()),
+        (
+            "PUT",
+            "/v1/tenants/{tenant}/installs/{publisher}/{name}",
+            "/v1/tenants/acme-corp/installs/northwind/probe".into(),
+            &admin,
+            consent.to_string().into(),
+        ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/skills/{skill}/invoke",
+            "/v1/tenants/acme-corp/skills/probe.echo/invoke".into(),
+            &admin,
+            json!({ "text": "x" }).to_string().into(),
+        ),
+        (
+            "DELETE",
+            "/v1/tenants/{tenant}/installs/{publisher}/{name}",
+            "/v1/tenants/acme-corp/installs/northwind/probe".into(),
+            &admin,
+            vec![],
+        ),
+    ];
+    for (method, path, url, token, body) in &walked {
+        let before = (test.host_chain(), test.audit("acme-corp", &admin).len());
+        let answer = test.ask(method, url, token, Some(body));
+        assert!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.body);
+        let after = (test.host_chain(), test.audit("acme-corp", &admin).len());
+        assert_ne!(before, after, "{method} {path} left no entry");
+    }
+    // A route that changes something and is not walked above would escape the test.
+    for row in clawhold_api::table(Arc::clone(&test.host)).iter().filter(|row| row.method != "GET") {
+        let known = row.path.ends_with("/plan")
+            || walked.iter().any(|(method, path, ..)| (*method, *path) == (row.method, row.path));
+        assert!(known, "{} {} is not walked by this test", row.method, row.path);
+    }
+}

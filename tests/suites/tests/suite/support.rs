@@ -1,0 +1,260 @@
+//! A host of its own for each test: own folder, own database, own port.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use clawhold_cli::config::Config;
+use clawhold_cli::{build_skill, serve};
+use clawhold_runtime::Host;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use ureq::Agent;
+
+/// A running host.
+pub(crate) struct TestHost {
+    pub(crate) url: String,
+    pub(crate) host: Arc<Host>,
+    pub(crate) operator: String,
+    pub(crate) runtime: Runtime,
+    stop: Option<oneshot::Sender<()>>,
+    served: Option<JoinHandle<()>>,
+    agent: Agent,
+    folder: TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The body, of an answer that must be a success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert!(self.status < 300, "{} {}", self.status, self.body);
+        self.body
+    }
+
+    /// The name of the problem.
+    pub(crate) fn problem(&self) -> String {
+        self.body["type"].as_str().unwrap_or_default().trim_start_matches("/problems/").to_owned()
+    }
+}
+
+impl TestHost {
+    pub(crate) fn start() -> Self {
+        Self::with("")
+    }
+
+    /// A host with this configuration, on loopback, which skills may reach.
+    pub(crate) fn with(yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::parse(yaml).unwrap();
+        config.run_slots.get_or_insert(8);
+        config.egress.open.push("127.0.0.1/32".parse().unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let (host, operator, url, served) = runtime.block_on(async {
+            let host = serve::host(folder.path(), &config, None).await.unwrap();
+            let operator = host.first_operator_token().await.unwrap().unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let served = tokio::spawn(clawhold_api::serve(listener, Arc::clone(&host), async move {
+                let _either_way = stopped.await;
+            }));
+            (host, operator.token.expose_secret().to_owned(), url, served)
+        });
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // A host that refuses without reading the body closes the connection: none is used twice.
+            .max_idle_connections(0)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build();
+        let agent = config.new_agent();
+        Self { url, host, operator, runtime, stop: Some(stop), served: Some(served), agent, folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: Option<&[u8]>) -> Answer {
+        let request = http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request =
+            if token.is_empty() { request } else { request.header("authorization", format!("Bearer {token}")) };
+        let sent = match body {
+            Some(body) => self.agent.run(request.body(body.to_vec()).unwrap()),
+            None => self.agent.run(request.body(()).unwrap()),
+        };
+        let mut answer = sent.unwrap();
+        let text = answer.body_mut().with_config().limit(32 << 20).read_to_string().unwrap();
+        Answer {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        }
+    }
+
+    pub(crate) fn get(&self, path: &str, token: &str) -> Answer {
+        self.ask("GET", path, token, None)
+    }
+
+    pub(crate) fn send(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
+        self.ask(method, path, token, Some(body.to_string().as_bytes()))
+    }
+
+    /// A tenant, with an admin's token.
+    pub(crate) fn tenant(&self, id: &str) -> String {
+        self.send("POST", "/v1/tenants", &self.operator, &json!({ "id": id })).ok();
+        self.token(id, "admin")
+    }
+
+    pub(crate) fn token(&self, tenant: &str, role: &str) -> String {
+        let path = format!("/v1/tenants/{tenant}/tokens");
+        let made = self.send("POST", &path, &self.operator, &json!({ "name": role, "role": role })).ok();
+        made["token"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn publisher(&self, name: &str) -> String {
+        let body = json!({ "name": "ci", "role": "publisher", "publisher": name });
+        let made = self.send("POST", "/v1/tokens", &self.operator, &body).ok();
+        made["token"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn publish(&self, wasm: &[u8]) -> Value {
+        self.ask("POST", "/v1/market/packages", &self.publisher("northwind"), Some(wasm)).ok()
+    }
+
+    /// Installs the latest version of a package, accepting what it asks for.
+    pub(crate) fn install(&self, tenant: &str, admin: &str, package: &str, settings: &Value, reveal: &[&str]) {
+        let path = format!("/v1/tenants/{tenant}/installs/{package}");
+        let ask = json!({ "settings": settings, "reveal": reveal });
+        let plan = self.send("POST", &format!("{path}/plan"), admin, &ask).ok();
+        let yes = json!({
+            "version": plan["version"], "settings": settings, "reveal": reveal, "consent": plan["consent"],
+        });
+        self.send("PUT", &path, admin, &yes).ok();
+    }
+
+    /// Publishes the probe and installs it for a new tenant; gives the admin's token.
+    pub(crate) fn with_probe(&self, tenant: &str, origin: &str) -> String {
+        let admin = self.tenant(tenant);
+        self.publish(probe());
+        self.install(tenant, &admin, "northwind/probe", &json!({ "origin": origin }), &[]);
+        admin
+    }
+
+    pub(crate) fn invoke(&self, tenant: &str, token: &str, skill: &str, input: &Value) -> Answer {
+        self.send("POST", &format!("/v1/tenants/{tenant}/skills/{skill}/invoke"), token, input)
+    }
+
+    /// The tenant's audit entries, oldest first.
+    pub(crate) fn audit(&self, tenant: &str, token: &str) -> Vec<Value> {
+        let mut items = self.get(&format!("/v1/tenants/{tenant}/audit?limit=200"), token).ok()["items"].take();
+        let mut items = std::mem::take(items.as_array_mut().unwrap());
+        items.reverse();
+        items
+    }
+
+    /// The record of the run that an answer tells of.
+    pub(crate) fn run_of(&self, tenant: &str, token: &str, answer: &Answer) -> Value {
+        let id = answer.headers["clawhold-run"].to_str().unwrap();
+        self.get(&format!("/v1/tenants/{tenant}/runs/{id}"), token).ok()
+    }
+
+    /// Where the host's own chain ends.
+    pub(crate) fn host_chain(&self) -> i64 {
+        self.runtime.block_on(self.host.host_audit_head()).unwrap().seq
+    }
+
+    /// Asks the host to stop, as a signal would.
+    pub(crate) fn begin_stop(&mut self) -> JoinHandle<()> {
+        drop(self.stop.take());
+        self.served.take().unwrap()
+    }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(served) = self.served.take() {
+            let _ended = self.runtime.block_on(served);
+        }
+    }
+}
+
+/// The guest that misbehaves on request.
+pub(crate) fn probe() -> &'static [u8] {
+    static PROBE: OnceLock<Vec<u8>> = OnceLock::new();
+    PROBE.get_or_init(|| build("tests/guests/probe"))
+}
+
+/// The example skill for the CRM.
+pub(crate) fn crm() -> &'static [u8] {
+    static CRM: OnceLock<Vec<u8>> = OnceLock::new();
+    CRM.get_or_init(|| build("skills/northwind/crm"))
+}
+
+fn build(folder: &str) -> Vec<u8> {
+    let project = root().join(folder);
+    let out = tempfile::NamedTempFile::new().unwrap();
+    build_skill(&project, out.path()).unwrap()
+}
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A server on loopback that answers each request with what `answer` makes of its head, and counts them.
+pub(crate) struct Peer {
+    pub(crate) origin: String,
+    heads: Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Peer {
+    pub(crate) fn start(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let heads = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (seen, answer) = (Arc::clone(&heads), Arc::new(answer));
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                std::thread::spawn(move || {
+                    let mut head = Vec::new();
+                    let mut byte = [0];
+                    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+                        head.push(byte[0]);
+                    }
+                    let head = String::from_utf8_lossy(&head).into_owned();
+                    seen.lock().unwrap().push(head.clone());
+                    let _client_may_be_gone = stream.write_all(&answer(&head));
+                });
+            }
+        });
+        Self { origin, heads }
+    }
+
+    /// The heads of the requests that came.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// An HTTP answer with this body.
+pub(crate) fn answer_with(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
