@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use wit_component::ComponentEncoder;
 
 use crate::output::{Output, progress};
+use crate::skill::create::SDK;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -78,7 +79,7 @@ fn cargo(project: &Path) -> anyhow::Result<PathBuf> {
     for setting in PROFILE {
         cargo.args(["--config", setting]);
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(&manifest).join("\u{1f}"));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags().join("\u{1f}"));
     let ran = cargo
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -106,15 +107,19 @@ fn cargo(project: &Path) -> anyhow::Result<PathBuf> {
 
 /// A stack of 64 KiB instead of 1 MiB, and no path of the author's machine in the file: it would tell who built it
 /// and make the digest differ from machine to machine.
-fn flags(manifest: &Path) -> Vec<String> {
+///
+/// The same flags for every project, so that one build of the dependencies serves them all.
+fn flags() -> Vec<String> {
     let home = |name: &str, usual: &str| {
         std::env::var(name).ok().or_else(|| std::env::var("HOME").ok().map(|home| format!("{home}/{usual}")))
     };
     let mut flags = vec!["-Clink-arg=-zstack-size=65536".to_owned()];
-    let project = manifest.parent().map(|folder| folder.display().to_string());
-    for (from, to) in
-        [(home("CARGO_HOME", ".cargo"), "/cargo"), (home("RUSTUP_HOME", ".rustup"), "/rustup"), (project, "/skill")]
-    {
+    let sdk = Path::new(SDK).canonicalize().ok().map(|folder| folder.display().to_string());
+    for (from, to) in [
+        (home("CARGO_HOME", ".cargo"), "/cargo"),
+        (home("RUSTUP_HOME", ".rustup"), "/rustup"),
+        (sdk, "/clawhold_skill"),
+    ] {
         flags.extend(from.map(|from| format!("--remap-path-prefix={from}={to}")));
     }
     flags

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::output::{Output, cell};
 
 /// The SDK beside the sources that this command was built from: what a checkout has. A release names a version.
-const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk-guest/rust");
+pub(crate) const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk-guest/rust");
 
 #[derive(Args)]
 pub(crate) struct New {

@@ -122,7 +122,7 @@ fn hostile_25_a_flood_of_audit_entries_is_counted_and_capped() {
 
 #[test]
 fn hostile_06_a_tenant_at_its_limit_gets_429_and_another_gets_answers() {
-    let yaml = "tenant_quotas:\n  default:\n    max_concurrent_runs: 1\nlimits:\n  timeout_ms: 2000\n";
+    let yaml = "tenant_quotas:\n  default:\n    max_concurrent_runs: 1\nlimits:\n  timeout_ms: 700\n";
     let test = TestHost::with(yaml);
     let acme = test.with_probe("acme-corp", "https://acme.example.com");
     let globex = test.tenant("globex");

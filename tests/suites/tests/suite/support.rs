@@ -196,7 +196,7 @@ impl Drop for TestHost {
 /// The guest that misbehaves on request.
 pub(crate) fn probe() -> &'static [u8] {
     static PROBE: OnceLock<Vec<u8>> = OnceLock::new();
-    PROBE.get_or_init(|| build("tests/guests/probe"))
+    PROBE.get_or_init(|| build(&format!("tests/guests/{}", "probe")))
 }
 
 /// The example skill for the CRM.

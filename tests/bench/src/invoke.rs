@@ -1,0 +1,106 @@
+//! P1: an invocation in process against a bare fresh instance and the same call.
+//!
+//! The invocation is the whole of `Host::invoke`: permit, admission, policy, schema of input and output, limits, and
+//! the committed record. The commit is shared by whoever calls at the same time, so several callers are measured, as
+//! a server has them; the baseline has as many.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use clawhold_tenancy::permit::InvokeSkill;
+use clawhold_tenancy::{Role, Scope, SkillName};
+
+use crate::Figure;
+use crate::raw::Raw;
+use crate::setup::{INPUT, SKILL, bench, component, context};
+
+const ROUNDS: usize = 7;
+const CALLS: usize = 4000;
+const CALLERS: usize = 64;
+
+pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let wasm = component()?;
+        let raw = Arc::new(Raw::new(&wasm)?);
+        let bench = bench(wasm).await?;
+        let cx = context(Scope::Tenant(bench.tenant.clone()), Role::Caller);
+        let permit = cx.permit::<InvokeSkill>(&bench.tenant)?;
+        let skill: SkillName = SKILL.parse()?;
+        let shared = Arc::new((bench, cx, permit, skill));
+        let (mut alone, mut invoked, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+        // The first round warms caches and pools, and is not counted.
+        for round in 0..=ROUNDS {
+            let baseline = Arc::clone(&raw);
+            let raw_us = callers(move || {
+                let raw = Arc::clone(&baseline);
+                async move { raw.call().await.map(|_| ()) }
+            })
+            .await?;
+            let host = Arc::clone(&shared);
+            let invoke_us = callers(move || {
+                let shared = Arc::clone(&host);
+                async move {
+                    let (bench, cx, permit, skill) = &*shared;
+                    bench.host.invoke(cx, permit, skill, INPUT.to_owned()).await?;
+                    Ok(())
+                }
+            })
+            .await?;
+            if round > 0 {
+                alone.push(raw_us);
+                invoked.push(invoke_us);
+                ratio.push(invoke_us / raw_us);
+            }
+        }
+        Ok(vec![
+            Figure {
+                id: "P1",
+                name: "invoke in process with its committed record ÷ bare fresh instance + call",
+                unit: "ratio",
+                target: "<= 1.3",
+                rounds: ratio,
+            },
+            Figure {
+                id: "P1raw",
+                name: "bare fresh instance + call, wall time a call",
+                unit: "us",
+                target: "-",
+                rounds: alone,
+            },
+            Figure {
+                id: "P1inv",
+                name: "invoke in process, wall time a call",
+                unit: "us",
+                target: "-",
+                rounds: invoked,
+            },
+        ])
+    })
+}
+
+/// Microseconds of wall time a call, with all callers at it.
+async fn callers<F, R>(call: F) -> anyhow::Result<f64>
+where
+    F: Fn() -> R + Clone + Send + 'static,
+    R: Future<Output = anyhow::Result<()>> + Send,
+{
+    let started = Instant::now();
+    let tasks: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let call = call.clone();
+            tokio::spawn(async move {
+                for _ in 0..CALLS / CALLERS {
+                    call().await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand calls")]
+    let calls = (CALLS / CALLERS * CALLERS) as f64;
+    Ok(started.elapsed().as_secs_f64() * 1e6 / calls)
+}

@@ -1,0 +1,89 @@
+//! `cargo xtask bench`: what Clawhold costs, as ratios against a baseline that is measured in the same run, in turns,
+//! so that a slow moment of the machine hits both.
+//!
+//! `--json` prints one object a line, `--only P1,P2` picks some.
+
+mod invoke;
+mod over_http;
+mod raw;
+mod setup;
+
+use std::io::IsTerminal;
+
+use anyhow::bail;
+use serde_json::json;
+
+/// One figure.
+struct Figure {
+    id: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    target: &'static str,
+    /// One value of each round.
+    rounds: Vec<f64>,
+}
+
+impl Figure {
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    }
+
+    fn print(&self, as_json: bool) {
+        let sorted = self.sorted();
+        let (min, median, max) = (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        if as_json {
+            let line = json!({
+                "id": self.id, "name": self.name, "value": rounded(median), "unit": self.unit, "target": self.target,
+                "min": rounded(min), "max": rounded(max),
+            });
+            println!("{line}");
+        } else {
+            let (id, name, unit, target) = (self.id, self.name, self.unit, self.target);
+            println!("{id:5} {name:74} {median:9.3} {unit:6} ({min:.3} to {max:.3})  target {target}");
+        }
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
+
+const BENCHMARKS: [Benchmark; 2] =
+    [(&["P1", "P1raw", "P1inv"], invoke::measure), (&["P2", "P2axum", "P2http"], over_http::measure)];
+
+fn main() -> anyhow::Result<()> {
+    let (mut as_json, mut only) = (false, None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--json" => as_json = true,
+            "--only" => only = arguments.next(),
+            other => bail!("{other} is not known; use --json and --only P1,P2"),
+        }
+    }
+    let only: Option<Vec<&str>> = only.as_deref().map(|ids| ids.split(',').map(str::trim).collect());
+    let known: Vec<&str> = BENCHMARKS.iter().flat_map(|(ids, _)| ids.iter().copied()).collect();
+    if let Some(unknown) = only.iter().flatten().find(|id| !known.contains(*id)) {
+        bail!("there is no benchmark {unknown}; there are {}", known.join(", "));
+    }
+    let wanted = |id: &str| only.as_ref().is_none_or(|only| only.contains(&id));
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this is not a release build; run `cargo xtask bench`");
+    }
+    for (ids, measure) in BENCHMARKS {
+        if !ids.iter().any(|id| wanted(id)) {
+            continue;
+        }
+        if std::io::stderr().is_terminal() {
+            eprintln!("measuring {} …", ids[0]);
+        }
+        for figure in measure()?.iter().filter(|figure| wanted(figure.id)) {
+            figure.print(as_json);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! P2: invocations over HTTP against a plain JSON echo, by the same closed-loop client in the same process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::Figure;
+use crate::setup::{INPUT, SKILL, bench, component};
+
+const ROUNDS: usize = 7;
+const CONNECTIONS: usize = 32;
+const ROUND: Duration = Duration::from_secs(2);
+
+pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
+    // The client has a runtime of its own, so that servers do not wait for its tasks more than for its processor.
+    let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (echo, ours, caller) = servers.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let echo = listener.local_addr()?;
+        let router = Router::new().route("/echo", post(|Json(body): Json<Value>| async { Json(body) }));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let bench = bench(component()?).await?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let ours = listener.local_addr()?;
+        tokio::spawn(clawhold_api::serve(listener, Arc::clone(&bench.host), std::future::pending()));
+        let caller = bench.caller.clone();
+        // Kept for the process: the folder goes with it.
+        std::mem::forget(bench);
+        anyhow::Ok((echo, ours, caller))
+    })?;
+    let path = format!("/v1/tenants/acme-corp/skills/{SKILL}/invoke");
+    let (mut plain, mut invoked, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let echo_rate = client.block_on(load(echo, "/echo", &caller))?;
+        let our_rate = client.block_on(load(ours, &path, &caller))?;
+        if round > 0 {
+            plain.push(echo_rate);
+            invoked.push(our_rate);
+            ratio.push(our_rate / echo_rate);
+        }
+    }
+    Ok(vec![
+        Figure {
+            id: "P2",
+            name: "requests/s over HTTP with a committed record ÷ plain axum JSON echo",
+            unit: "ratio",
+            target: ">= 0.25",
+            rounds: ratio,
+        },
+        Figure { id: "P2axum", name: "plain axum JSON echo, requests/s", unit: "1/s", target: "-", rounds: plain },
+        Figure { id: "P2http", name: "invoke over HTTP, requests/s", unit: "1/s", target: "-", rounds: invoked },
+    ])
+}
+
+/// Requests a second that all connections together get answered.
+async fn load(server: SocketAddr, path: &str, token: &str) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    let tasks: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let (path, token) = (path.to_owned(), format!("Bearer {token}"));
+            tokio::spawn(async move {
+                let stream = TcpStream::connect(server).await?;
+                stream.set_nodelay(true)?;
+                let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+                let driver = tokio::spawn(connection);
+                let mut answered = 0_u32;
+                while started.elapsed() < ROUND {
+                    let request = Request::post(&path)
+                        .header("host", "bench")
+                        .header("content-type", "application/json")
+                        .header("authorization", &token)
+                        .body(Full::new(Bytes::from_static(INPUT.as_bytes())))?;
+                    let answer = sender.send_request(request).await?;
+                    ensure!(answer.status() == 200, "the server answered {}", answer.status());
+                    answer.into_body().collect().await?;
+                    answered += 1;
+                }
+                driver.abort();
+                anyhow::Ok(answered)
+            })
+        })
+        .collect();
+    let mut answered = 0;
+    for task in tasks {
+        answered += task.await??;
+    }
+    Ok(f64::from(answered) / started.elapsed().as_secs_f64())
+}
