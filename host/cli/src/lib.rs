@@ -119,3 +119,59 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Splits as a shell does, as far as the examples need it.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut quoted, mut word) = (Vec::new(), false, None::<String>);
+        for c in line.chars() {
+            match c {
+                '\'' => {
+                    quoted = !quoted;
+                    word.get_or_insert_default();
+                }
+                ' ' if !quoted => words.extend(word.take()),
+                '#' if !quoted && word.is_none() => break,
+                c => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        let mut below = command.get_subcommands().filter(|below| below.get_name() != "help").peekable();
+        if below.peek().is_none() {
+            found.push((path.to_owned(), command.get_after_help().map(ToString::to_string).unwrap_or_default()));
+        }
+        for one in below {
+            leaves(one, &format!("{path} {}", one.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_it_understands() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "clawhold", &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for (path, help) in found {
+            let examples: Vec<&str> = help.lines().filter(|line| line.contains(&path)).collect();
+            assert!(!examples.is_empty(), "{path} has no example");
+            for example in examples {
+                let typed = &example[example.find("clawhold").unwrap()..];
+                let typed = typed.split(" < ").next().unwrap();
+                Cli::try_parse_from(words(typed)).unwrap_or_else(|error| panic!("{example}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}
