@@ -15,7 +15,7 @@ use crate::Failure;
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
 /// Longer than any run or compilation may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Where a host is, and who asks.
 pub(crate) struct Client {

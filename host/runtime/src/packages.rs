@@ -54,7 +54,7 @@ impl Host {
             )));
         }
         if let Some(there) = self.store.system("look up a version").await?.version(name, version).await? {
-            return self.published_before(there, package.digest);
+            return published_before(there, package.digest);
         }
 
         let described = self.describe(&wasm, &package.manifest.limits()).await?;
@@ -116,17 +116,6 @@ impl Host {
         Ok((found, skills))
     }
 
-    fn published_before(&self, there: Version, digest: Digest) -> Result<PublishedPackage, Problem> {
-        let package = &there.published.manifest.package;
-        if there.digest != digest {
-            let (package, version) = (package.name.clone(), package.version.clone());
-            return Err(StoreError::from(Conflict::Version { package, version, digest: there.digest }).into());
-        }
-        let skills = skills_of(&there)?;
-        let (name, version) = (package.name.clone(), package.version.clone());
-        Ok(PublishedPackage { name, version, digest, skills, new: false })
-    }
-
     /// Compiles a component and asks it what it offers, with no tenant, no secrets and no network.
     async fn describe(&self, wasm: &[u8], asked: &RunLimits) -> Result<Vec<SkillSpec>, Problem> {
         let _one_at_a_time = self.compiling.acquire().await.map_err(|e| Problem::internal("compiling", e))?;
@@ -151,6 +140,18 @@ impl Host {
         })?;
         Ok(check_descriptors(described)?)
     }
+}
+
+/// The answer to publishing what is there.
+fn published_before(there: Version, digest: Digest) -> Result<PublishedPackage, Problem> {
+    let package = &there.published.manifest.package;
+    if there.digest != digest {
+        let (package, version) = (package.name.clone(), package.version.clone());
+        return Err(StoreError::from(Conflict::Version { package, version, digest: there.digest }).into());
+    }
+    let skills = skills_of(&there)?;
+    let (name, version) = (package.name.clone(), package.version.clone());
+    Ok(PublishedPackage { name, version, digest, skills, new: false })
 }
 
 pub(crate) fn skills_of(version: &Version) -> Result<Vec<SkillSpec>, Problem> {

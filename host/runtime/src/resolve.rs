@@ -65,7 +65,8 @@ impl Default for Resolved {
 }
 
 impl Resolved {
-    /// Forgets all that is known of a tenant's installs, a look-up that is under way included.
+    /// Forgets all that is known of a tenant's installs. A look-up that began before may still put back what it
+    /// found, and that is believed for [`BELIEVED`] as anywhere.
     pub(crate) fn forget(&self, tenant: &TenantId) {
         let tenant = tenant.clone();
         let asked = self.ready.invalidate_entries_if(move |(of, _), _| *of == tenant);
@@ -80,7 +81,8 @@ impl Host {
         if let Some(known) = self.resolved.ready.get(&key).await {
             return known.ok_or(Problem::NotFound("skill"));
         }
-        let found = self.resolved.ready.try_get_with(key, self.look_up(tenant, skill)).await;
+        let found = // Boxed: the rare way must not make every call's future large.
+        self.resolved.ready.try_get_with(key, Box::pin(self.look_up(tenant, skill))).await;
         let found = found.map_err(|shared: Arc<Problem>| match &*shared {
             Problem::Unavailable(why) => Problem::Unavailable(why.clone()),
             Problem::Package(why) => Problem::Package(why.clone()),

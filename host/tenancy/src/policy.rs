@@ -3,15 +3,17 @@
 //! A policy is made once, at install, and asked at every host call. A denial says which rule said no and what
 //! would allow it.
 
+mod host;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::Url;
 
 use crate::manifest::{HttpAsk, Manifest};
 use crate::{Digest, RunLimits, SecretName};
+
+pub use host::HostPattern;
 
 /// An HTTP method that a rule may allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,74 +41,6 @@ impl Method {
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
         }
-    }
-}
-
-/// Hosts that a rule covers: one name or address, or every name below a suffix.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostPattern {
-    any_below: bool,
-    /// Lower case, without the `*.`.
-    host: String,
-    port: Option<u16>,
-}
-
-impl HostPattern {
-    fn covers(&self, host: &str, port: u16, default_port: u16) -> bool {
-        if port != self.port.unwrap_or(default_port) {
-            return false;
-        }
-        if self.any_below {
-            host.strip_suffix(&self.host).is_some_and(|below| below.len() > 1 && below.ends_with('.'))
-        } else {
-            host == self.host
-        }
-    }
-}
-
-impl FromStr for HostPattern {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let problem = || format!("{text:?} is no host pattern");
-        let (any_below, rest) = match text.strip_prefix("*.") {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
-        // The URL parser is the one that later reads the guest's URL, so both agree on every spelling.
-        let url = Url::parse(&format!("https://{rest}/")).map_err(|_| problem())?;
-        let plain = rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
-        let host = url.host().ok_or_else(problem)?;
-        let stands_alone = url.path() == "/" && url.username().is_empty() && url.query().is_none() && plain;
-        let fits = match &host {
-            Host::Domain(name) => name.len() <= 253 && (!any_below || name.trim_end_matches('.').contains('.')),
-            _ => !any_below,
-        };
-        if !stands_alone || !fits || rest.ends_with('.') {
-            return Err(problem());
-        }
-        Ok(Self { any_below, host: host.to_string(), port: url.port() })
-    }
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.any_below {
-            f.write_str("*.")?;
-        }
-        f.write_str(&self.host)?;
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
-    }
-}
-
-impl Serialize for HostPattern {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for HostPattern {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -229,7 +163,7 @@ impl Policy {
                 method = method.as_str()
             );
         }
-        let same_host = self.http.iter().any(|rule| rule.host.host == host.trim_start_matches("*."));
+        let same_host = self.http.iter().any(|rule| rule.host.names(host));
         let what = if same_host { "this method, scheme, port or path" } else { "this host" };
         let allowed: Vec<String> = self
             .http
@@ -265,7 +199,7 @@ fn rule(ask: &HttpAsk, settings: &serde_json::Value) -> Result<HttpRule, Setting
                 return Err(fail(&format!("{text:?} is more, or other, than scheme, host and port")));
             }
             let host = url.host_str().ok_or_else(|| fail("it has no host"))?.to_owned();
-            (url.scheme().to_owned(), HostPattern { any_below: false, host, port: url.port() })
+            (url.scheme().to_owned(), HostPattern::exactly(host, url.port()))
         }
         (Some(host), None) => {
             let pattern = host.parse().map_err(|problem| SettingProblem { setting: host.clone(), problem })?;

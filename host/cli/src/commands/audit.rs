@@ -52,7 +52,7 @@ impl Audit {
                     .into());
                 }
                 out.show(&found, |f| {
-                    println!("{} entries, unbroken; the last has hash {}", f["entries"], cell(&f["head"]))
+                    println!("{} entries, unbroken; the last has hash {}", f["entries"], cell(&f["head"]));
                 });
             }
         }

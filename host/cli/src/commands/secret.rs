@@ -85,7 +85,7 @@ impl Secret {
                 let found = items.into_iter().find(|secret| secret["name"] == json!(place.name));
                 let found = found.ok_or_else(|| Failure::Refused("Not found: secret does not exist".to_owned()))?;
                 out.show(&found, |s| {
-                    println!("would delete secret {}, version {}", cell(&s["name"]), cell(&s["version"]))
+                    println!("would delete secret {}, version {}", cell(&s["name"]), cell(&s["version"]));
                 });
             }
             Self::Delete { place, dry_run: false } => {

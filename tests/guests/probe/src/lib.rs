@@ -30,7 +30,7 @@ fn spin() -> u64 {
 fn hoard() -> usize {
     let mut held = Vec::new();
     loop {
-        held.push(vec![held.len() as u8; 1 << 20]);
+        held.push(vec![1_u8; 1 << 20]);
         std::hint::black_box(&held);
     }
 }
@@ -133,11 +133,11 @@ fn sign(name: String, field: Option<String>, message: String) -> Result<String, 
         key = key.field(&field)?;
     }
     let mac = key.hmac_sha256(message.as_bytes())?;
-    Ok(mac.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(mac.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }
 
 /// Records so many audit entries and says how many were taken.
 #[skill(name = "probe.record")]
 fn record(action: String, times: u32) -> u32 {
-    (0..times).filter(|n| audit::success(&action, &format!("thing:{n}")).is_ok()).count() as u32
+    (0..times).map(|n| u32::from(audit::success(&action, &format!("thing:{n}")).is_ok())).sum()
 }

@@ -26,7 +26,7 @@ fn with_manifest(manifest: &str) -> Vec<u8> {
 
 fn with_section(component: &[u8], manifest: &str) -> Vec<u8> {
     let leb = |mut n: usize, to: &mut Vec<u8>| loop {
-        let byte = (n & 0x7f) as u8;
+        let byte = u8::try_from(n & 0x7f).unwrap();
         n >>= 7;
         to.push(if n == 0 { byte } else { byte | 0x80 });
         if n == 0 {

@@ -1,4 +1,5 @@
 //! A whole host, asked over HTTP. One binary: linking the engine costs more than all of these tests.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod bad_input;
 mod capabilities;

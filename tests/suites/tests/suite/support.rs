@@ -78,7 +78,7 @@ impl TestHost {
             .max_redirects(0)
             // A host that refuses without reading the body closes the connection: none is used twice.
             .max_idle_connections(0)
-            .timeout_global(Some(Duration::from_secs(60)))
+            .timeout_global(Some(Duration::from_mins(1)))
             .build();
         let agent = config.new_agent();
         Self { url, host, operator, runtime, stop: Some(stop), served: Some(served), agent, folder }
