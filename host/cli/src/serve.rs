@@ -15,7 +15,7 @@ use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
 use clawhold_store::Store;
 use ipnet::IpNet;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -123,17 +123,13 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
 
 /// On the first start somebody must be able to begin.
 async fn first_token(host: &Host, folder: &Path, show: bool) -> anyhow::Result<()> {
-    let Some(made) = host.first_operator_token().await? else { return Ok(()) };
     let path = folder.join(FIRST_TOKEN);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot write the operator's token to {}", path.display()))?;
-    writeln!(file, "{}", made.token.expose_secret())?;
-    file.sync_all()?;
+    let keep = |token: &SecretString| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        writeln!(file, "{}", token.expose_secret())?;
+        file.sync_all().with_context(|| format!("cannot write {}", path.display()))
+    };
+    let Some(made) = host.first_operator_token(keep).await? else { return Ok(()) };
     if show {
         println!("operator token: {}", made.token.expose_secret());
     }

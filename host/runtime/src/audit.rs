@@ -1,5 +1,6 @@
 //! Reading and verifying a tenant's audit log, and noting what was refused.
 
+use clawhold_store::StoreError;
 use clawhold_store::audit::Verification;
 use clawhold_tenancy::audit::{Event, Head, Outcome};
 use clawhold_tenancy::permit::ReadAudit;
@@ -33,13 +34,20 @@ impl Host {
         Ok(self.store.tenant(permit.tenant()).await?.audit_verify().await?)
     }
 
-    /// Notes that a tenant's token asked for what is not its own. Told to the tenant it belongs to, not to the one
-    /// it asked for: that one must not learn who else is here.
+    /// Notes that a token asked for what it may not have. Told to the tenant it belongs to, or to the host, and not
+    /// to the tenant it asked for: that one must not learn who else is here.
     pub async fn note_refusal(&self, cx: &Context, action: &'static str, resource: String) {
-        let Scope::Tenant(tenant) = &cx.scope else { return };
         let event = Event::by(cx, action, resource, Outcome::Denied);
-        if let Err(error) = self.writer.append(tenant.clone(), None, vec![event]).await {
-            tracing::error!(%error, tenant_id = %tenant, "a refusal could not be noted");
+        let noted = match &cx.scope {
+            Scope::Tenant(tenant) => self.writer.append(tenant.clone(), None, vec![event]).await,
+            Scope::Host | Scope::Publisher(_) => self.note_on_the_host(event).await,
+        };
+        if let Err(error) = noted {
+            tracing::error!(%error, actor = %cx.actor, "a refusal could not be noted");
         }
+    }
+
+    async fn note_on_the_host(&self, event: Event) -> Result<(), StoreError> {
+        self.store.system_write("note a refusal").await?.commit(event).await.map(|_| ())
     }
 }

@@ -54,8 +54,8 @@ impl Host {
         if !cx.may_call(skill) {
             return Err(Problem::NotFound("skill"));
         }
-        let ready = self.resolve(tenant, skill).await?;
         let ticket = self.admission.enter(tenant, self.quotas.of(tenant).max_concurrent_runs)?;
+        let ready = self.resolve(tenant, skill).await?;
         let value: Value = serde_json::from_str(&input).map_err(|e| {
             Problem::invalid("input", format!("it is not JSON: {e}; send the skill's input as the body"))
         })?;

@@ -25,7 +25,6 @@ use clawhold_sandbox::{Counts, Sandbox};
 use clawhold_store::{RunWriter, Store};
 use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::quota::Quotas;
-use tokio::sync::Semaphore;
 
 pub use auth::BearerToken;
 pub use clawhold_marketplace::{Plan, SecretPlan, SkillSpec};
@@ -65,8 +64,6 @@ pub struct Host {
     auth: auth::Tokens,
     resolved: resolve::Resolved,
     admission: admission::Admission,
-    /// One compilation at a time: it uses every core it gets, and tenants' calls need them too.
-    compiling: Semaphore,
 }
 
 impl Host {
@@ -82,7 +79,6 @@ impl Host {
             auth: auth::Tokens::default(),
             resolved: resolve::Resolved::default(),
             admission: admission::Admission::default(),
-            compiling: Semaphore::new(1),
         })
     }
 

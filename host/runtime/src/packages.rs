@@ -57,7 +57,12 @@ impl Host {
             return published_before(there, package.digest);
         }
 
-        let described = self.describe(&wasm, &package.manifest.limits()).await?;
+        let described = self.describe(&wasm, &package.manifest.limits()).await;
+        if described.is_err() {
+            // What is refused leaves nothing behind, or a publisher could fill the disk with it.
+            self.sandbox.discard(package.digest).await;
+        }
+        let described = described?;
         let publication = Publication {
             manifest: package.manifest.clone(),
             descriptors: serde_json::to_string(&described).map_err(|e| Problem::internal("descriptors", e))?,
@@ -118,7 +123,6 @@ impl Host {
 
     /// Compiles a component and asks it what it offers, with no tenant, no secrets and no network.
     async fn describe(&self, wasm: &[u8], asked: &RunLimits) -> Result<Vec<SkillSpec>, Problem> {
-        let _one_at_a_time = self.compiling.acquire().await.map_err(|e| Problem::internal("compiling", e))?;
         let skill = self.sandbox.publish(wasm.to_vec()).await?;
         let limits = RunLimits { fuel: DESCRIBE_FUEL, host_calls: DESCRIBE_HOST_CALLS, ..asked.within(&self.ceiling) };
         let started = Instant::now();

@@ -99,7 +99,7 @@ impl Host {
                 return Err(Problem::invalid("role", detail));
             }
         };
-        self.make_host_token(cx, permit.action(), &scope, ask).await
+        self.make_host_token(cx, permit.action(), &scope, ask, |_| Ok(())).await
     }
 
     /// Tokens of the host, or of one publisher.
@@ -131,8 +131,12 @@ impl Host {
         Ok(())
     }
 
-    /// The first operator's token, if no operator's token was ever made.
-    pub async fn first_operator_token(&self) -> Result<Option<MadeToken>, Problem> {
+    /// Makes the first operator's token, if no operator's token was ever made. `keep` puts it where an operator finds
+    /// it, before it is committed: a host that stops in between makes another at its next start.
+    pub async fn first_operator_token(
+        &self,
+        keep: impl FnOnce(&SecretString) -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<Option<MadeToken>> {
         if !self.store.system("first start").await?.tokens(&Scope::Host, None, 1).await?.is_empty() {
             return Ok(None);
         }
@@ -145,7 +149,7 @@ impl Host {
             trace: TraceId::random(),
         };
         let ask = TokenAsk { name: "first-operator".to_owned(), role: Role::Operator, skills: None, expires_us: None };
-        self.make_host_token(&cx, "host-token.create", &Scope::Host, ask).await.map(Some)
+        Ok(Some(self.make_host_token(&cx, "host-token.create", &Scope::Host, ask, keep).await?))
     }
 
     async fn make_host_token(
@@ -154,6 +158,7 @@ impl Host {
         action: &str,
         scope: &Scope,
         ask: TokenAsk,
+        keep: impl FnOnce(&SecretString) -> anyhow::Result<()> + Send,
     ) -> Result<MadeToken, Problem> {
         let (new, token) = new_token(ask)?;
         let mut event = made(cx, action, &new);
@@ -162,6 +167,7 @@ impl Host {
         }
         let mut tx = self.store.system_write("make a token").await?;
         tx.create_token(scope, &new).await?;
+        keep(&token).map_err(|e| Problem::internal("a token could not be kept", format!("{e:#}")))?;
         tx.commit(event).await?;
         Ok(MadeToken { id: new.id, token })
     }

@@ -15,6 +15,7 @@ use clawhold_tenancy::Digest;
 use hmac::{Hmac, KeyInit, Mac};
 use moka::future::Cache;
 use sha2::Sha256;
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -56,6 +57,8 @@ struct Counters {
 pub(crate) struct Artifacts<T: Send + 'static> {
     engine: Engine,
     store: Arc<Files>,
+    /// One compilation at a time: it uses every core it gets, and tenants' calls need them too.
+    compiling: Semaphore,
     loaded: Cache<Digest, Arc<Skill<T>>>,
 }
 
@@ -88,6 +91,7 @@ impl<T: Send + 'static> Artifacts<T> {
                 compatibility: hasher.finish(),
                 counters: Counters::default(),
             }),
+            compiling: Semaphore::new(1),
             loaded: Cache::builder()
                 .max_capacity(settings.artifact_cache_bytes)
                 .weigher(|_, skill: &Arc<Skill<T>>| u32::try_from(skill.native_bytes).unwrap_or(u32::MAX))
@@ -124,10 +128,24 @@ impl<T: Send + 'static> Artifacts<T> {
         made.await.map_err(|shared: Arc<LoadError>| LoadError::clone(&shared))
     }
 
+    /// Drops a component's native code, in memory and on disk.
+    pub(crate) async fn discard(&self, digest: Digest) {
+        self.loaded.invalidate(&digest).await;
+        let store = Arc::clone(&self.store);
+        let _unused = blocking(move || {
+            if let Err(error) = store.dir.remove_file(store.name(digest)) {
+                tracing::warn!(%digest, %error, "an artifact could not be removed");
+            }
+            Ok(())
+        })
+        .await;
+    }
+
     async fn compile(&self, digest: Digest, wasm: Vec<u8>) -> Result<(Component, u64), LoadError> {
         if Digest::of(&wasm) != digest {
             return Err(LoadError::Host(format!("the stored component is not {digest}")));
         }
+        let _alone = self.compiling.acquire().await.map_err(|e| LoadError::Host(e.to_string()))?;
         let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
         blocking(move || {
             store.counters.compiled.fetch_add(1, Ordering::Relaxed);

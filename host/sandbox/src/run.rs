@@ -107,6 +107,11 @@ impl<T: Send + 'static> Sandbox<T> {
         self.artifacts.load(&self.linker, digest, wasm).await
     }
 
+    /// Forgets a component that was published to this sandbox and then refused.
+    pub async fn discard(&self, digest: Digest) {
+        self.artifacts.discard(digest).await;
+    }
+
     /// Waits for a slot, until the deadline at most.
     pub async fn slot(&self, deadline: Instant) -> Option<Slot> {
         let slot = tokio::time::timeout_at(deadline.into(), Arc::clone(&self.slots).acquire_owned()).await;

@@ -1,6 +1,6 @@
 //! What agents see of a skill: names, descriptions and schemas.
 //!
-//! The golden file is what the marketplace shows; `UPDATE_GOLDEN=1` writes it anew.
+//! The golden file is what the marketplace shows; `CLAWHOLD_UPDATE_GOLDEN=1` writes it anew.
 
 use std::collections::BTreeMap;
 
@@ -95,8 +95,12 @@ fn descriptions_and_schemas_follow_from_the_function() {
         .collect();
     let seen = serde_json::to_string_pretty(&seen).unwrap() + "\n";
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schema.golden.json");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("CLAWHOLD_UPDATE_GOLDEN").is_some() {
         std::fs::write(golden, &seen).unwrap();
     }
-    assert_eq!(seen, std::fs::read_to_string(golden).unwrap(), "run with UPDATE_GOLDEN=1 and read the difference");
+    assert_eq!(
+        seen,
+        std::fs::read_to_string(golden).unwrap(),
+        "run with CLAWHOLD_UPDATE_GOLDEN=1 and read the difference"
+    );
 }

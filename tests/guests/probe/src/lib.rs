@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use clawhold_skill::{Context, Error, audit, http, log, secret, skill};
+use clawhold_skill::{Context, Error, audit, data, http, log, secret, skill};
 
 /// Gives back what it gets.
 #[skill(name = "probe.echo")]
@@ -82,6 +82,19 @@ fn flood(bytes: u32) -> String {
 fn shout(bytes: u32) -> bool {
     log::info!("{}", "x".repeat(bytes as usize));
     true
+}
+
+/// A text that its schema calls a number.
+#[data]
+struct Lie {
+    #[schemars(with = "u32")]
+    number: String,
+}
+
+/// Answers with what its schema does not allow.
+#[skill(name = "probe.lie")]
+fn lie() -> Lie {
+    Lie { number: "confidential".to_owned() }
 }
 
 /// Counts how often this instance was called.

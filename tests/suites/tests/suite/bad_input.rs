@@ -69,8 +69,11 @@ fn a_package_that_cannot_be_published_says_why() {
     publish(&probe()[..probe().len() / 2], &["damaged", "build it again"]);
     publish(b"MZ this is no component", &["not WebAssembly"]);
     publish(b"", &["not WebAssembly"]);
+    let artifacts = || std::fs::read_dir(test.folder().join("artifacts")).unwrap().count();
+    assert_eq!(artifacts(), 0);
     // A handler without functions of its own passes the first look, and fails when it is linked.
     publish(&with_manifest(good), &["cannot be compiled"]);
+    assert_eq!(artifacts(), 0, "a refused package left native code");
     let other = test.publisher("southwind");
     check(&test, &other, ("POST", "/v1/market/packages", probe()), 403, "forbidden", &["southwind", "northwind/probe"]);
 }

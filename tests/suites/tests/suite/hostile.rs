@@ -106,6 +106,13 @@ fn hostile_22_a_huge_output_is_a_run_error_and_is_not_passed_on() {
 }
 
 #[test]
+fn hostile_22_an_output_that_breaks_its_schema_is_a_run_error_and_is_not_passed_on() {
+    let run = stopped("", "probe.lie", &json!({}), 422, "output_invalid");
+    assert!(run["message"].as_str().unwrap().contains("/number"), "{run}");
+    assert!(!run.to_string().contains("confidential"), "{run}");
+}
+
+#[test]
 fn hostile_25_a_flood_of_audit_entries_is_counted_and_capped() {
     let test = TestHost::start();
     let admin = test.with_probe("acme-corp", "https://acme.example.com");

@@ -65,7 +65,7 @@ impl TestHost {
         let (stop, stopped) = oneshot::channel();
         let (host, operator, url, served) = runtime.block_on(async {
             let host = serve::host(folder.path(), &config, None).await.unwrap();
-            let operator = host.first_operator_token().await.unwrap().unwrap();
+            let operator = host.first_operator_token(|_| Ok(())).await.unwrap().unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let served = tokio::spawn(clawhold_api::serve(listener, Arc::clone(&host), async move {
