@@ -232,6 +232,77 @@ fn a_mistake_on_the_command_line_says_what_to_do() {
     fails(&desk, &["tenant", "list"], 1, &["profile.toml", "chmod 600"]);
 }
 
+impl Desk {
+    /// Runs a command that must succeed, with this token, and gives what it printed.
+    #[track_caller]
+    fn done(&self, token: &str, arguments: &[&str]) -> String {
+        let done = self.clawhold(&[&["--token", token], arguments].concat());
+        assert!(done.status.success(), "{arguments:?}: {}", text(&done));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Every run of the tenant, as the API lists them, page by page.
+    fn runs(&self, token: &str) -> Vec<String> {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let url = format!("{}/v1/tenants/acme-corp/runs?limit=200{after}", self.url);
+            let mut answer = ureq::get(url).header("authorization", format!("Bearer {token}")).call().unwrap();
+            let page: serde_json::Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+            found.extend(page["items"].as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap().to_owned()));
+            let Some(next) = page["next"].as_str() else { return found };
+            after = format!("&after={next}");
+        }
+    }
+}
+
+#[test]
+fn hostile_43_every_answered_run_of_a_host_that_was_killed_is_in_its_log_and_none_is_twice() {
+    let desk = Desk::new();
+    let serving = desk.serve("clawhold serve --dev");
+    let operator = std::fs::read_to_string(desk.folder.path().join(".clawhold/operator.token")).unwrap();
+    let operator = operator.trim();
+    desk.done(operator, &["tenant", "create", "acme-corp"]);
+    let admin = desk.done(operator, &["token", "create", "--tenant", "acme-corp", "--role", "admin", "--name", "a"]);
+    let author =
+        desk.done(operator, &["token", "create", "--publisher", "my-company", "--role", "publisher", "--name", "p"]);
+    assert!(desk.clawhold(&["skill", "new", "hello"]).status.success());
+    desk.done(&author, &["skill", "publish", "hello"]);
+    desk.done(&admin, &["install", "add", "acme-corp", "my-company/hello", "--yes"]);
+
+    // Callers at full speed; the host is killed once enough were answered.
+    let (answered, count) = std::sync::mpsc::channel();
+    let url = format!("{}/v1/tenants/acme-corp/skills/hello.greet/invoke", desk.url);
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (url, token, answered) = (url.clone(), format!("Bearer {admin}"), answered.clone());
+            std::thread::spawn(move || {
+                while let Ok(mut answer) = ureq::post(&url).header("authorization", &token).send(r#"{"name": "Ada"}"#) {
+                    let Ok(body) = answer.body_mut().read_to_string() else { return };
+                    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+                    answered.send(body["run"]["id"].as_str().unwrap().to_owned()).unwrap();
+                }
+            })
+        })
+        .collect();
+    drop(answered);
+    let mut known: Vec<String> = count.iter().take(300).collect();
+    // `kill -9`, in the middle of whatever it does.
+    drop(serving);
+    known.extend(count.iter());
+    for caller in callers {
+        caller.join().unwrap();
+    }
+
+    let serving = desk.serve("clawhold serve --dev");
+    let recorded = desk.runs(&admin);
+    let distinct: std::collections::BTreeSet<&String> = recorded.iter().collect();
+    assert_eq!(distinct.len(), recorded.len(), "a run is recorded twice");
+    let lost: Vec<&String> = known.iter().filter(|run| !distinct.contains(run)).collect();
+    assert!(lost.is_empty(), "answered and not recorded: {lost:?}");
+    assert!(desk.done(&admin, &["audit", "verify", "acme-corp"]).contains("unbroken"));
+    assert!(serving.terminate().success());
+}
+
 #[test]
 fn a_refusal_has_an_exit_code_of_its_own() {
     let desk = Desk::new();
