@@ -4,11 +4,13 @@
 //! author's word and is checked here before anything else in the host believes it.
 
 mod descriptor;
+mod json;
 mod package;
 mod plan;
 mod schema;
 
 pub use descriptor::{DescriptorError, SkillSpec, check_descriptors};
+pub use json::read_json;
 pub use package::{Package, PackageError, embed, read};
 pub use plan::{Plan, SecretPlan, plan};
 pub use schema::{Mismatch, Schema, SchemaError};

@@ -1,5 +1,6 @@
 //! JSON Schemas from authors, treated as hostile input: bounded, local, and with patterns that run in linear time.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jsonschema::{Draft, PatternOptions, Validator};
@@ -9,13 +10,19 @@ use serde_json::Value;
 const SCHEMA_BYTES: usize = 64 * 1024;
 /// Nesting of one schema: a validator recurses as deep as its schema does.
 const SCHEMA_DEPTH: usize = 32;
+/// Parts of one schema, with every reference written out. A validator does at most this much for each part of a value:
+/// references to references would otherwise double the work with each of them.
+const SCHEMA_PARTS: u64 = 5000;
 /// Bytes that one pattern may need when compiled.
 const PATTERN_BYTES: usize = 256 * 1024;
 /// Characters of a mismatch that are passed on.
 const MESSAGE_CHARS: usize = 500;
 
 /// A compiled schema.
-pub struct Schema(Validator);
+pub struct Schema {
+    validator: Validator,
+    parts: u64,
+}
 
 impl fmt::Debug for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,19 +55,31 @@ impl Schema {
         if !value.is_object() {
             return Err(SchemaError("it must be a JSON object".to_owned()));
         }
-        local(&value, 0)?;
+        let mut measure = Measure { root: &value, known: BTreeMap::new() };
+        let (parts, depth) = measure.of(&value)?;
+        if depth > SCHEMA_DEPTH {
+            return Err(SchemaError(format!("it is nested deeper than {SCHEMA_DEPTH} levels, references written out")));
+        }
+        if parts > SCHEMA_PARTS {
+            return Err(SchemaError(format!("it has more than {SCHEMA_PARTS} parts, references written out")));
+        }
         let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
         jsonschema::options()
             .with_draft(Draft::Draft202012)
             .with_pattern_options(patterns)
             .build(&value)
-            .map(Self)
+            .map(|validator| Self { validator, parts })
             .map_err(|e| SchemaError(short(&e.to_string())))
+    }
+
+    /// At most how much work it is to check a value of so many bytes of JSON, in comparisons.
+    pub fn work(&self, bytes: usize) -> u64 {
+        self.parts.saturating_mul(bytes as u64)
     }
 
     /// Whether the value fits; if not, the first place where it does not.
     pub fn check(&self, value: &Value) -> Result<(), Mismatch> {
-        self.0.validate(value).map_err(|error| {
+        self.validator.validate(value).map_err(|error| {
             let place = error.instance_path().to_string();
             Mismatch {
                 place: if place.is_empty() { "(the whole value)".to_owned() } else { short(&place) },
@@ -70,26 +89,84 @@ impl Schema {
     }
 }
 
-fn local(value: &Value, depth: usize) -> Result<(), SchemaError> {
-    if depth > SCHEMA_DEPTH {
-        return Err(SchemaError(format!("it is nested deeper than {SCHEMA_DEPTH} levels")));
+/// Measures a schema as a validator will meet it: with references written out.
+struct Measure<'s> {
+    root: &'s Value,
+    /// What references lead to; nothing while that is being measured.
+    known: BTreeMap<String, Option<(u64, usize)>>,
+}
+
+impl<'s> Measure<'s> {
+    /// Parts and depth.
+    fn of(&mut self, value: &'s Value) -> Result<(u64, usize), SchemaError> {
+        self.below(value, 0)
     }
-    match value {
-        Value::Object(members) => members.iter().try_for_each(|(key, member)| {
-            let target = member.as_str().filter(|_| matches!(key.as_str(), "$ref" | "$dynamicRef" | "$schema" | "$id"));
-            match (key.as_str(), target) {
-                ("$ref" | "$dynamicRef", Some(target)) if !target.starts_with('#') => Err(SchemaError(format!(
-                    "{key} points to {:?}; only references that start with # are served",
-                    short(target)
-                ))),
-                ("$schema", Some(target)) if !target.starts_with("https://json-schema.org/draft/2020-12/schema") => {
-                    Err(SchemaError(format!("$schema is {:?}; use draft 2020-12", short(target))))
+
+    fn below(&mut self, value: &'s Value, level: usize) -> Result<(u64, usize), SchemaError> {
+        if level > SCHEMA_DEPTH {
+            return Err(SchemaError(format!("it is nested deeper than {SCHEMA_DEPTH} levels")));
+        }
+        let (mut parts, mut depth) = (1_u64, 0);
+        let mut add = |(more, deep): (u64, usize)| {
+            parts = parts.saturating_add(more);
+            depth = depth.max(deep + 1);
+        };
+        match value {
+            Value::Object(members) => {
+                for (key, member) in members {
+                    match member.as_str() {
+                        Some(target) if key == "$ref" => add(self.target(target)?),
+                        Some(text) => allowed(key, text)?,
+                        None => add(self.below(member, level + 1)?),
+                    }
                 }
-                ("$id", Some(_)) => Err(SchemaError("$id is not served; leave it out".to_owned())),
-                _ => local(member, depth + 1),
             }
-        }),
-        Value::Array(items) => items.iter().try_for_each(|item| local(item, depth + 1)),
+            Value::Array(items) => {
+                for item in items {
+                    add(self.below(item, level + 1)?);
+                }
+            }
+            _ => {}
+        }
+        Ok((parts, depth))
+    }
+
+    fn target(&mut self, target: &str) -> Result<(u64, usize), SchemaError> {
+        let shown = short(target);
+        if !target.starts_with('#') {
+            return Err(SchemaError(format!("$ref points to {shown:?}; only references that start with # are served")));
+        }
+        match self.known.get(target) {
+            Some(Some(known)) => return Ok(*known),
+            // A schema that contains itself makes work that grows with the power of a value's depth.
+            Some(None) => {
+                return Err(SchemaError(format!("{shown:?} contains itself; recursive schemas are not served")));
+            }
+            None => {}
+        }
+        let found =
+            target.strip_prefix('#').filter(|pointer| !pointer.contains('%')).and_then(|p| self.root.pointer(p));
+        let found = found.ok_or_else(|| SchemaError(format!("$ref points to {shown:?}, where there is nothing")))?;
+        self.known.insert(target.to_owned(), None);
+        // Chains of references are as deep for the one who follows them as nesting is.
+        if self.known.values().filter(|known| known.is_none()).count() > SCHEMA_DEPTH {
+            return Err(SchemaError(format!("its references are chained deeper than {SCHEMA_DEPTH}")));
+        }
+        let measured = self.below(found, 0)?;
+        self.known.insert(target.to_owned(), Some(measured));
+        Ok(measured)
+    }
+}
+
+/// Refuses keywords that would lead elsewhere, or in a circle.
+fn allowed(key: &str, text: &str) -> Result<(), SchemaError> {
+    match key {
+        "$schema" if !text.starts_with("https://json-schema.org/draft/2020-12/schema") => {
+            Err(SchemaError(format!("$schema is {:?}; use draft 2020-12", short(text))))
+        }
+        "$id" | "$anchor" | "$dynamicAnchor" | "$dynamicRef" | "$recursiveRef" => {
+            Err(SchemaError(format!("{key} is not served; use $ref with a pointer such as #/$defs/Name")))
+        }
         _ => Ok(()),
     }
 }
@@ -118,7 +195,10 @@ mod tests {
         refused(r#"{"type": "strin"}"#, "strin");
         refused(r#"{"$ref": "https://evil.example.com/schema.json"}"#, "start with #");
         refused(r#"{"properties": {"a": {"$ref": "file:///etc/passwd"}}}"#, "start with #");
-        refused(r##"{"$id": "http://x/", "$ref": "#"}"##, "$id");
+        refused(r#"{"$id": "http://x/"}"#, "$id");
+        refused(r##"{"$dynamicRef": "#x"}"##, "$dynamicRef");
+        refused(r##"{"properties": {"more": {"$ref": "#"}}}"##, "contains itself");
+        refused(r##"{"$ref": "#/%24defs/a", "$defs": {"a": {}}}"##, "nothing");
         refused(r#"{"$schema": "http://json-schema.org/draft-07/schema#"}"#, "2020-12");
         refused(r##"{"$ref": "#/$defs/missing"}"##, "missing");
         refused(r#"{"pattern": "(?=look)ahead"}"#, "look");
@@ -126,6 +206,24 @@ mod tests {
         let deep = format!("{}{}", r#"{"not":"#.repeat(40) + "{}", "}".repeat(40));
         refused(&deep, "nested deeper");
         refused(&format!(r#"{{"title": "{}"}}"#, "x".repeat(SCHEMA_BYTES)), "are allowed");
+    }
+
+    #[test]
+    fn references_cannot_multiply_the_work_or_the_depth() {
+        let defs = |count: usize, of: &dyn Fn(usize) -> String| {
+            let all: Vec<String> = (0..count).map(|n| format!("\"a{n}\": {}", of(n))).collect();
+            format!(r##"{{"$ref": "#/$defs/a0", "$defs": {{{}, "a{count}": {{"const": 1}}}}}}"##, all.join(", "))
+        };
+        let doubling =
+            |n: usize| format!(r##"{{"anyOf": [{{"$ref": "#/$defs/a{0}"}}, {{"$ref": "#/$defs/a{0}"}}]}}"##, n + 1);
+        refused(&defs(40, &doubling), "references");
+        refused(&defs(14, &doubling), "references written out");
+        let chain = |n: usize| format!(r##"{{"not": {{"$ref": "#/$defs/a{}"}}}}"##, n + 1);
+        refused(&defs(900, &chain), "references");
+        let circle = r##"{"$ref": "#/$defs/a", "$defs": {"a": {"items": {"$ref": "#/$defs/b"}}, "b": {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}}}"##;
+        refused(circle, "contains itself");
+        let shared = r##"{"properties": {"from": {"$ref": "#/$defs/Day"}, "to": {"$ref": "#/$defs/Day"}}, "$defs": {"Day": {"type": "string"}}}"##;
+        assert!(Schema::compile(shared).is_ok(), "an honest shared definition is fine");
     }
 
     #[test]

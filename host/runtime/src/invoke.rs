@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clawhold_capabilities::{Authority, Journal, RunHost};
+use clawhold_marketplace::{Mismatch, Schema, read_json};
 use clawhold_sandbox::contract::exports::clawhold::skill::handler::{Context as GuestContext, Error as SkillError};
 use clawhold_sandbox::{Budget, Call, Failure, Finished};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
@@ -12,10 +13,14 @@ use clawhold_tenancy::run::{Reason, Record, Usage};
 use clawhold_tenancy::{Context, Digest, PackageName, Permit, RunId, SkillName, TenantId};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tracing::Instrument;
 
 use crate::admission::Ticket;
 use crate::resolve::Ready;
 use crate::{Host, Problem};
+
+/// Comparisons of a schema check that the API's own threads may do: a millisecond or so.
+const LITTLE_WORK: u64 = 1_000_000;
 
 /// An answer, and what it took.
 #[derive(Debug)]
@@ -56,18 +61,8 @@ impl Host {
         }
         let ticket = self.admission.enter(tenant, self.quotas.of(tenant).max_concurrent_runs)?;
         let ready = self.resolve(tenant, skill).await?;
-        let value: Value = serde_json::from_str(&input).map_err(|e| {
-            Problem::invalid("input", format!("it is not JSON: {e}; send the skill's input as the body"))
-        })?;
-        ready.input().check(&value).map_err(|mismatch| {
-            Problem::invalid(
-                format!("input{}", at(&mismatch.place)),
-                format!("{}; see the skill's input schema", mismatch.problem),
-            )
-        })?;
-        drop(value);
         let run = self.clone().run_to_the_end(cx.clone(), tenant.clone(), ready, skill.clone(), input, started, ticket);
-        tokio::spawn(run).await.map_err(|e| Problem::internal("a run was lost", e))?
+        tokio::spawn(run.in_current_span()).await.map_err(|e| Problem::internal("a run was lost", e))?
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of one run, moved into its task")]
@@ -81,6 +76,14 @@ impl Host {
         started: Instant,
         ticket: Ticket,
     ) -> Result<Invoked, Problem> {
+        let value = read_json(&input).map_err(|e| {
+            Problem::invalid("input", format!("it is not JSON: {e}; send the skill's input as the body"))
+        })?;
+        let work = ready.input().work(input.len());
+        checked(&ready, Ready::input, value, work).await?.map_err(|mismatch| {
+            let detail = format!("{}; see the skill's input schema", mismatch.problem);
+            Problem::invalid(format!("input{}", at(&mismatch.place)), detail)
+        })?;
         let limits = ready.policy.limits.within(&self.ceiling);
         let deadline = started + limits.wall();
         let Some(slot) = self.sandbox.slot(deadline).await else {
@@ -103,7 +106,7 @@ impl Host {
         let mut journal = std::mem::take(&mut *lock(&journal));
         let mut usage = finished.usage.clone();
         usage.host_calls = journal.host_calls;
-        let answer = judge(finished, &ready, &mut journal);
+        let answer = judge(finished, &ready, &mut journal).await?;
         let (reason, message) = match &answer {
             Ok(_) => (Reason::Ok, String::new()),
             Err(NoAnswer::Skill(kind, message)) => (Reason::SkillError, format!("{kind}: {message}")),
@@ -168,13 +171,52 @@ fn guest_context(
 }
 
 /// What the caller gets: an output that was checked, or the reason why there is none.
-fn judge(
+async fn judge(
     finished: Finished<RunHost, Result<String, SkillError>>,
-    ready: &Ready,
+    ready: &Arc<Ready>,
     journal: &mut Journal,
-) -> Result<Box<RawValue>, NoAnswer> {
-    let output = match finished.outcome {
-        Ok(Ok(output)) => output,
+) -> Result<Result<Box<RawValue>, NoAnswer>, Problem> {
+    let output = match answered(finished, journal) {
+        Ok(output) => output,
+        Err(why) => return Ok(Err(why)),
+    };
+    let invalid = |what: String| {
+        let reason = Reason::OutputInvalid;
+        NoAnswer::Stopped(reason, format!("the skill's output {what}; {}", reason.remedy()))
+    };
+    let value = match read_json(&output) {
+        Ok(value) => value,
+        Err(error) => return Ok(Err(invalid(format!("is not JSON ({error})")))),
+    };
+    let work = ready.output().work(output.len());
+    if let Err(mismatch) = checked(ready, Ready::output, value, work).await? {
+        return Ok(Err(invalid(format!("does not fit its schema: {mismatch}"))));
+    }
+    Ok(RawValue::from_string(output).map_err(|e| invalid(format!("is not JSON ({e})"))))
+}
+
+/// Checks a value against a schema: here when it is little work, else on a thread where nobody waits for a turn.
+async fn checked(
+    ready: &Arc<Ready>,
+    schema: fn(&Ready) -> &Schema,
+    value: Value,
+    work: u64,
+) -> Result<Result<(), Mismatch>, Problem> {
+    if work <= LITTLE_WORK {
+        return Ok(schema(ready).check(&value));
+    }
+    let ready = Arc::clone(ready);
+    let check = tokio::task::spawn_blocking(move || schema(&ready).check(&value));
+    check.await.map_err(|e| Problem::internal("a schema could not be checked", e))
+}
+
+/// What the guest gave, or why it gave nothing.
+fn answered(
+    finished: Finished<RunHost, Result<String, SkillError>>,
+    journal: &mut Journal,
+) -> Result<String, NoAnswer> {
+    match finished.outcome {
+        Ok(Ok(output)) => Ok(output),
         Ok(Err(error)) => {
             let (kind, message) = match error {
                 SkillError::InvalidInput(message) => ("invalid-input", message),
@@ -182,26 +224,18 @@ fn judge(
                 SkillError::Unavailable(message) => ("unavailable", message),
                 SkillError::Failed(message) => ("failed", message),
             };
-            return Err(NoAnswer::Skill(kind, shortened(message)));
+            Err(NoAnswer::Skill(kind, shortened(message)))
         }
         Err(Failure { reason, message, backtrace }) => {
-            journal.log.extend(backtrace.into_iter().flat_map(|trace| {
-                trace.lines().take(32).map(|line| format!("error {}", line.trim_end())).collect::<Vec<_>>()
-            }));
+            let trace = backtrace.unwrap_or_default();
+            journal.log.extend(trace.lines().take(32).map(|line| format!("error {}", line.trim_end())));
             let message = match (reason, journal.fatal.take()) {
                 (Reason::Trap, Some(fatal)) => fatal,
                 _ => message,
             };
-            return Err(NoAnswer::Stopped(reason, shortened(message)));
+            Err(NoAnswer::Stopped(reason, shortened(message)))
         }
-    };
-    let invalid = |what: String| {
-        let reason = Reason::OutputInvalid;
-        NoAnswer::Stopped(reason, format!("the skill's output {what}; {}", reason.remedy()))
-    };
-    let value: Value = serde_json::from_str(&output).map_err(|e| invalid(format!("is not JSON ({e})")))?;
-    ready.output().check(&value).map_err(|mismatch| invalid(format!("does not fit its schema: {mismatch}")))?;
-    RawValue::from_string(output).map_err(|e| invalid(format!("is not JSON ({e})")))
+    }
 }
 
 /// The run's entries for the tenant's chain: what the skill recorded, then the run itself.
@@ -214,7 +248,12 @@ fn events(cx: &Context, record: &Record, journal: Journal) -> Vec<Event> {
     let mut events: Vec<Event> = journal
         .notes
         .into_iter()
-        .map(|note| of_run(&note.action, note.resource, note.outcome, note.detail.into_bytes()))
+        .map(|note| {
+            // The skill's own words are under a key of their own, beside whose words they are.
+            let said: Value = serde_json::from_str(&note.detail).unwrap_or_default();
+            let detail = serde_json::json!({ "package": record.package, "skill": record.skill, "detail": said });
+            of_run(&note.action, note.resource, note.outcome, detail.to_string().into_bytes())
+        })
         .collect();
     let outcome = if record.reason == Reason::Ok { Outcome::Success } else { Outcome::Failure };
     let detail = serde_json::json!({

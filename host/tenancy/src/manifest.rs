@@ -191,6 +191,14 @@ impl Manifest {
                     "write words of a-z, 0-9 and _ joined by dots, 64 bytes at most, such as `crm.account.read`",
                 ));
             }
+            let first = action.split('.').next().unwrap_or_default();
+            if HOST_WORDS.contains(&first) {
+                return Err(bad(
+                    format!("audit.actions[{i}]"),
+                    format!("{action:?} begins with {first:?}, as the host's own entries do"),
+                    format!("put a word of your own in front, such as `crm.{action}`"),
+                ));
+            }
         }
         for (key, value) in [
             ("memory_mb", self.limits.memory_mb.map(u64::from)),
@@ -268,6 +276,10 @@ impl Manifest {
         Ok(())
     }
 }
+
+/// What the host's own actions begin with: a skill's entry must never look like one of them.
+const HOST_WORDS: [&str; 10] =
+    ["audit", "host", "install", "package", "run", "secret", "skill", "tenant", "token", "clawhold"];
 
 /// Whether this can be the action of an audit entry.
 pub fn is_action(text: &str) -> bool {
@@ -365,9 +377,19 @@ timeout_ms = 5000
         check("host = ", "host_setting = \"instance_url\"\nhost = ", &["http[0]", "exactly one"]);
         check("credentials = [\"salesforce\"]", "credentials = [\"jira\"]", &["http[0].credentials[0]", "[[secrets]]"]);
         check("crm.account.read", "Read Account", &["audit.actions[0]", "joined by dots"]);
+        check("crm.account.read", "token.create", &["audit.actions[0]", "the host's own", "crm.token.create"]);
+        check("crm.account.read", "secret.reveal", &["audit.actions[0]", "the host's own"]);
         check("memory_mb = 32", "memory_mb = 0", &["limits.memory_mb", "1 or more"]);
         check("memory_mb = 32", "memory_mb = -1", &["line 22"]);
         check("description = \"Look up accounts\"", "description = \"\"", &["package.description", "is empty"]);
+    }
+
+    #[test]
+    fn no_action_of_the_host_can_be_a_skills() {
+        for row in crate::permit::TABLE {
+            let first = row.name.split(['.', '-']).next().unwrap();
+            assert!(HOST_WORDS.contains(&first), "{} can be declared by a skill", row.name);
+        }
     }
 
     #[test]

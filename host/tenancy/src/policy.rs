@@ -198,8 +198,9 @@ fn rule(ask: &HttpAsk, settings: &serde_json::Value) -> Result<HttpRule, Setting
             {
                 return Err(fail(&format!("{text:?} is more, or other, than scheme, host and port")));
             }
-            let host = url.host_str().ok_or_else(|| fail("it has no host"))?.to_owned();
-            (url.scheme().to_owned(), HostPattern::exactly(host, url.port()))
+            let host =
+                HostPattern::of(&url).ok_or_else(|| fail(&format!("{text:?} has no plain host name or address")))?;
+            (url.scheme().to_owned(), host)
         }
         (Some(host), None) => {
             let pattern = host.parse().map_err(|problem| SettingProblem { setting: host.clone(), problem })?;
@@ -345,12 +346,55 @@ paths = ["/*"]
             paths: vec!["/*".to_owned()],
             credentials: vec![],
         };
-        for bad in ["", "acme", "ftp://x.com", "https://x.com/path", "https://u:p@x.com", "https://x.com?q", "https://"]
-        {
+        for bad in [
+            "",
+            "acme",
+            "ftp://x.com",
+            "https://x.com/path",
+            "https://u:p@x.com",
+            "https://x.com?q",
+            "https://",
+            "https://*.example.com",
+            "https://my_host.example.com",
+            "https://acme.com.",
+            "https://a!b.com",
+        ] {
             assert!(rule(&ask, &serde_json::json!({"u": bad})).is_err(), "{bad:?}");
         }
-        assert!(rule(&ask, &serde_json::json!({})).unwrap_err().to_string().contains("settings.u: it is not set"));
+        assert!(rule(&ask, &serde_json::json!({})).unwrap_err().to_string().contains("it is not set"));
         assert!(rule(&ask, &serde_json::json!({"u": "https://x.com/"})).is_ok());
+    }
+
+    #[test]
+    fn a_setting_is_bound_to_its_very_port() {
+        for (origin, port) in [
+            ("http://127.0.0.1", 80),
+            ("http://127.0.0.1:443", 443),
+            ("http://127.0.0.1:80", 80),
+            ("https://x.com", 443),
+            ("https://x.com:443", 443),
+            ("https://x.com:80", 80),
+            ("https://[::1]:8443", 8443),
+        ] {
+            let ask = HttpAsk {
+                host: None,
+                host_setting: Some("u".to_owned()),
+                methods: vec![Method::Get],
+                paths: vec!["/*".to_owned()],
+                credentials: vec![],
+            };
+            let made = rule(&ask, &serde_json::json!({"u": origin})).unwrap();
+            let kept: HttpRule = serde_json::from_str(&serde_json::to_string(&made).unwrap()).unwrap();
+            let url = Url::parse(origin).unwrap();
+            let default = if url.scheme() == "http" { 80 } else { 443 };
+            for other in [80, 443, 8443, 9] {
+                assert_eq!(
+                    kept.host.covers(url.host_str().unwrap(), other, default),
+                    other == port,
+                    "{origin} {other}"
+                );
+            }
+        }
     }
 
     #[test]

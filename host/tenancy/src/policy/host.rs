@@ -16,9 +16,14 @@ pub struct HostPattern {
 }
 
 impl HostPattern {
-    /// This host alone, as the URL parser writes it.
-    pub(super) fn exactly(host: String, port: Option<u16>) -> Self {
-        Self { any_below: false, host, port }
+    /// The one host and port of a URL; nothing for a host that a pattern cannot name.
+    pub(super) fn of(url: &Url) -> Option<Self> {
+        let host = url.host_str()?.to_owned();
+        // Left out only where a pattern without one means the same.
+        let port = if url.scheme() == "https" { url.port() } else { url.port_or_known_default() };
+        let exact = Self { any_below: false, host, port };
+        // A policy is kept as text: what does not read back as itself would mean something else later.
+        exact.to_string().parse().ok().filter(|read: &Self| *read == exact)
     }
 
     /// Whether this host is among those meant, whatever the port.
@@ -43,19 +48,25 @@ impl FromStr for HostPattern {
             Some(rest) => (true, rest),
             None => (false, text),
         };
+        // The port is read here: the URL parser drops one that is the scheme's own, and a rule for another scheme
+        // would then mean another port than was written.
+        let (name, port) = match rest.rsplit_once(':') {
+            Some((name, digits)) if !digits.contains(']') => (name, Some(digits.parse().map_err(|_| problem())?)),
+            _ => (rest, None),
+        };
         // The URL parser is the one that later reads the guest's URL, so both agree on every spelling.
-        let url = Url::parse(&format!("https://{rest}/")).map_err(|_| problem())?;
-        let plain = rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
+        let url = Url::parse(&format!("https://{name}/")).map_err(|_| problem())?;
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
         let host = url.host().ok_or_else(problem)?;
         let stands_alone = url.path() == "/" && url.username().is_empty() && url.query().is_none() && plain;
         let fits = match &host {
             Host::Domain(name) => name.len() <= 253 && (!any_below || name.trim_end_matches('.').contains('.')),
             _ => !any_below,
         };
-        if !stands_alone || !fits || rest.ends_with('.') {
+        if !stands_alone || !fits || name.ends_with('.') || url.port().is_some() || port == Some(0) {
             return Err(problem());
         }
-        Ok(Self { any_below, host: host.to_string(), port: url.port() })
+        Ok(Self { any_below, host: host.to_string(), port })
     }
 }
 
