@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::policy::{Policy, SettingProblem};
-use clawhold_tenancy::{Digest, RunLimits, SecretName};
+use clawhold_tenancy::{Digest, RunLimits, SecretName, TenantId};
 use serde_json::Value;
 
 /// A secret that a package asks for.
@@ -34,6 +34,7 @@ pub struct Plan {
 /// Works out what an install of this manifest with these settings would allow, and what of it is new against the
 /// `current` policy.
 pub fn plan(
+    tenant: &TenantId,
     manifest: &Manifest,
     digest: Digest,
     settings: &Value,
@@ -42,8 +43,10 @@ pub fn plan(
     current: Option<&Policy>,
 ) -> Result<Plan, SettingProblem> {
     let policy = Policy::from_manifest(manifest, settings, reveal, ceiling)?;
-    // The code is part of what is accepted: the same rights for another component are another question.
-    let consent = Digest::of(format!("clawhold-consent-v1 {digest} {}", policy.digest()).as_bytes());
+    // The code and the settings are part of what is accepted, and so is who accepts it: the same rights for another
+    // component, another price list or another tenant are another question.
+    let consent =
+        Digest::of(format!("clawhold-consent-v1 {tenant} {digest} {} {settings}", policy.digest()).as_bytes());
     let secrets = manifest
         .secrets
         .iter()
@@ -100,7 +103,16 @@ mod tests {
 
     fn of(manifest: &Manifest, digest: Digest, current: Option<&Policy>) -> Plan {
         let ceiling = RunLimits::default_ceiling();
-        plan(manifest, digest, &serde_json::json!({}), &BTreeSet::new(), &ceiling, current).unwrap()
+        plan(
+            &"acme-corp".parse().unwrap(),
+            manifest,
+            digest,
+            &serde_json::json!({}),
+            &BTreeSet::new(),
+            &ceiling,
+            current,
+        )
+        .unwrap()
     }
 
     #[test]

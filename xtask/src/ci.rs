@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::{setup, shell, test, tidy};
+use crate::{demo, setup, shell, test, tidy};
 
 pub(crate) const HELP: &str = "\
 Runs everything that must pass before a merge, and shows each step's time.
@@ -20,6 +20,7 @@ usage: cargo xtask ci
   tidy        cargo xtask tidy
   clippy      all targets, warnings are errors
   test        cargo xtask test
+  demo        cargo xtask demo --once
   documents   cargo doc, warnings are errors
   licenses    cargo deny: bans, licenses, sources, and advisories where their database
               can be reached
@@ -41,11 +42,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A step's name and what it does.
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("format", || shell::run(shell::cargo().args(["fmt", "--all", "--check"]))),
     ("tidy", || tidy::run(&[])),
     ("clippy", clippy),
     ("test", || test::run(&[])),
+    ("demo", || demo::run(&["--once".to_owned()])),
     ("documents", documents),
     ("licenses", licenses),
 ];

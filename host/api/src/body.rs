@@ -1,6 +1,7 @@
 //! Request bodies: refused by their declared length before a byte is read, cut off while they are read, and not
 //! waited for for ever.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,6 +13,7 @@ use clawhold_runtime::Problem;
 use clawhold_tenancy::limits::REQUEST_BYTES;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use crate::problem::{Failed, too_large, too_slow};
@@ -28,7 +30,10 @@ pub(crate) async fn whole(request: Request, limit: u64) -> Result<Bytes, Respons
     let read = to_bytes(Body::new(request.into_body()), usize::try_from(limit).unwrap_or(usize::MAX));
     match tokio::time::timeout(BODY_TIME, read).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(too_large(limit)),
+        Ok(Err(error)) if error.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) => {
+            Err(too_large(limit))
+        }
+        Ok(Err(error)) => Err(invalid("body", &format!("it broke off: {error}"))),
         Err(_) => Err(too_slow(BODY_TIME.as_secs())),
     }
 }
@@ -73,5 +78,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
 pub(crate) type Answer<T> = Result<Json<T>, Failed>;
 
 fn invalid(place: &str, why: &dyn std::fmt::Display) -> Response {
-    Failed(Problem::Invalid { place: place.to_owned(), detail: why.to_string() }).into_response()
+    // What was sent may be long, and comes back in some of these messages.
+    let detail = why.to_string().chars().take(300).collect();
+    Failed(Problem::Invalid { place: place.to_owned(), detail }).into_response()
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,7 @@ use clawhold_tenancy::{Context, Permit, Publisher, Refusal, RequestId, TenantId,
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tracing::Instrument;
 
 use crate::problem::Failed;
 
@@ -82,7 +84,8 @@ where
 pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     let id = RequestId::now();
     request.extensions_mut().insert(id);
-    let mut response = next.run(request).await;
+    let span = tracing::info_span!("request", request_id = %id);
+    let mut response = next.run(request).instrument(span).await;
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -92,7 +95,7 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
 /// Lets a request through to its handler with a permit for action `A`, or answers why not.
 pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
     State(host): State<Arc<Host>>,
-    Path(path): Path<HashMap<String, String>>,
+    path: Result<Path<HashMap<String, String>>, PathRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -101,6 +104,8 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
         Ok(cx) => cx,
         Err(problem) => return Failed(problem).into_response(),
     };
+    // A path that is not UTF-8 names nothing.
+    let path = path.map(|Path(path)| path).unwrap_or_default();
     match R::permit(&cx, &path) {
         Ok(permit) => {
             request.extensions_mut().insert(Arc::new(Allowed::<A, R> { cx, permit }));

@@ -15,8 +15,8 @@ const MOST: u32 = 200;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PageQuery {
-    limit: Option<u32>,
-    after: Option<String>,
+    pub(crate) limit: Option<u32>,
+    pub(crate) after: Option<String>,
 }
 
 /// One page of a list.

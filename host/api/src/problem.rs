@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use clawhold_runtime::Problem;
 use clawhold_tenancy::run::Reason;
@@ -20,7 +21,7 @@ const TYPES: [(&str, u16, &str, &str); 15] = [
     ("forbidden", 403, "The token may not do this", "Use a token with one of the roles that `detail` names."),
     ("not-found", 404, "Not found", "It does not exist, or it is not yours: the two are not told apart."),
     ("method-not-allowed", 405, "Method not allowed", "The path exists and serves other methods, see `Allow`."),
-    ("timeout", 408, "The request came too slowly", "Send headers and body within the time that `detail` names."),
+    ("timeout", 408, "The request came too slowly", "Send the body within the time that `detail` names."),
     ("conflict", 409, "It stands against what is there", "Read `detail`, and change one of the two."),
     (
         "consent-required",
@@ -114,8 +115,8 @@ pub(crate) async fn list() -> Json<Value> {
 }
 
 /// `GET /problems/{name}`
-pub(crate) async fn show(Path(name): Path<String>) -> Response {
-    match TYPES.iter().find(|row| row.0 == name) {
+pub(crate) async fn show(name: Result<Path<String>, PathRejection>) -> Response {
+    match TYPES.iter().find(|row| name.as_ref().is_ok_and(|Path(name)| row.0 == name)) {
         Some(row) => Json(described(row)).into_response(),
         None => no_such_route().await,
     }

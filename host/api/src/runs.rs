@@ -34,7 +34,9 @@ pub(crate) struct RunView {
     policy_version: i64,
     secrets: Vec<SecretUse>,
     egress: Vec<Egress>,
-    log: Vec<String>,
+    /// Only of a run that is asked for by its id: a page of them would be hundreds of megabytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<Vec<String>>,
     log_dropped: u64,
 }
 
@@ -65,7 +67,8 @@ pub(crate) async fn show(
     Named(Id { run }): Named<Id>,
 ) -> Answer<RunView> {
     let id = run.parse().map_err(|_| Problem::NotFound("run"))?;
-    Ok(Json(view(&host.run(&allowed.permit, &id).await?)))
+    let run = host.run(&allowed.permit, &id).await?;
+    Ok(Json(RunView { log: Some(run.log.clone()), ..view(&run) }))
 }
 
 fn view(run: &Record) -> RunView {
@@ -91,7 +94,7 @@ fn view(run: &Record) -> RunView {
             .map(|(name, version)| SecretUse { name: name.clone(), version: *version })
             .collect(),
         egress: run.egress.clone(),
-        log: run.log.clone(),
+        log: None,
         log_dropped: run.log_dropped,
     }
 }

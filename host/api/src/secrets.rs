@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
 use clawhold_runtime::{Host, Problem};
 use clawhold_secret_store::SecretValue;
 use clawhold_tenancy::SecretName;
+use clawhold_tenancy::limits::REQUEST_BYTES;
 use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::body::{Answer, Named, Sent};
+use crate::body::{Answer, Named, whole};
 use crate::gate::Allowed;
 use crate::page::{Page, rfc3339};
 use crate::problem::Failed;
@@ -60,9 +62,19 @@ pub(crate) async fn put(
     State(host): State<Arc<Host>>,
     allowed: Allowed<PutSecret>,
     Named(name): Named<Name>,
-    Sent(new): Sent<NewValue>,
-) -> Answer<Stored> {
+    request: Request,
+) -> Result<Json<Stored>, Response> {
+    let bytes = whole(request, REQUEST_BYTES).await?;
+    put_value(&host, &allowed, &name, &bytes).await.map_err(IntoResponse::into_response)
+}
+
+async fn put_value(host: &Host, allowed: &Allowed<PutSecret>, name: &Name, bytes: &[u8]) -> Answer<Stored> {
     let name = name.parse()?;
+    // The reader's own message would repeat what was sent, which is a secret.
+    let new: NewValue = serde_json::from_slice(bytes).map_err(|_| Problem::Invalid {
+        place: "value".to_owned(),
+        detail: "send {\"value\": \"…\"}, or {\"value\": {\"field\": \"…\"}} for named fields".to_owned(),
+    })?;
     let text = match new.value {
         Value::Text(text) => text,
         Value::Fields(fields) => serde_json::to_string(&fields).map_err(|_| Problem::Internal)?,

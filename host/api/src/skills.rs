@@ -56,17 +56,13 @@ pub(crate) async fn list(
     Asked(page): Asked<PageQuery>,
 ) -> Answer<Page<Callable>> {
     let limit = page.limit()?;
-    let skills = host.skills(&allowed.cx, &allowed.permit, page.after()?.as_ref(), limit).await?;
-    Ok(Json(Page::of(
-        &skills,
-        limit,
-        |(installed, _)| installed.skill.to_string(),
-        |(installed, spec)| Callable {
-            skill: skill_view(spec),
-            package: installed.package.to_string(),
-            version: installed.version.to_string(),
-        },
-    )))
+    let (skills, next) = host.skills(&allowed.cx, &allowed.permit, page.after()?.as_ref(), limit).await?;
+    let view = skills.iter().map(|(installed, spec)| Callable {
+        skill: skill_view(spec),
+        package: installed.package.to_string(),
+        version: installed.version.to_string(),
+    });
+    Ok(Json(Page::with(view.collect(), next.map(|skill| skill.to_string()))))
 }
 
 pub(crate) async fn invoke(

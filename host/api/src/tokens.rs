@@ -66,6 +66,8 @@ pub(crate) struct Id {
 #[serde(deny_unknown_fields)]
 pub(crate) struct HostTokensQuery {
     publisher: Option<Publisher>,
+    limit: Option<u32>,
+    after: Option<String>,
 }
 
 pub(crate) async fn create(
@@ -110,8 +112,10 @@ pub(crate) async fn list_of_host(
     allowed: Allowed<ListHostTokens, HostResource>,
     Asked(query): Asked<HostTokensQuery>,
 ) -> Answer<Page<TokenView>> {
-    let tokens = host.host_tokens(&allowed.permit, query.publisher, None, 200).await?;
-    Ok(Json(Page::with(tokens.iter().map(view).collect(), None)))
+    let page = PageQuery { limit: query.limit, after: query.after };
+    let limit = page.limit()?;
+    let tokens = host.host_tokens(&allowed.permit, query.publisher, page.after()?.as_ref(), limit).await?;
+    Ok(Json(Page::of(&tokens, limit, |token| token.made.id.to_string(), view)))
 }
 
 pub(crate) async fn revoke_of_host(

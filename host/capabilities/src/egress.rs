@@ -3,7 +3,7 @@
 //! One connection serves one request and is closed. Nothing is pooled, so nothing crosses tenants; no redirect is
 //! followed; no proxy is read from the environment.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -27,6 +28,8 @@ use crate::http::{Bounds, Incoming, Outgoing, Transport, TransportError};
 
 /// Addresses of one name that are tried.
 const ATTEMPTS: usize = 4;
+/// Names that are looked up at a time, over all tenants.
+const LOOKUPS: usize = 64;
 /// One address that does not answer must not use up the time of the others.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Header fields of an answer, and bytes that are buffered of them. Peers have been seen to send 100,000.
@@ -37,6 +40,7 @@ const RESPONSE_HEADER_BYTES: usize = 64 * 1024;
 pub struct Egress {
     rule: AddressRule,
     tls: TlsConnector,
+    lookups: Arc<Semaphore>,
 }
 
 impl Egress {
@@ -44,7 +48,7 @@ impl Egress {
     pub fn new(rule: AddressRule) -> Self {
         let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Self { rule, tls: TlsConnector::from(Arc::new(tls)) }
+        Self { rule, tls: TlsConnector::from(Arc::new(tls)), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
     }
 }
 
@@ -72,17 +76,26 @@ impl Egress {
         converse(stream, request, most, sent).await
     }
 
+    /// The system's resolver, which cannot be interrupted: a place is taken until it has answered, also when the run is
+    /// over by then, so that unanswered names do not use up the threads that everybody needs.
+    async fn resolve(&self, name: String, port: u16) -> Result<Vec<IpAddr>, TransportError> {
+        let failed = |name: &str| fail(Rule::Dns, format!("{name} cannot be resolved"), false);
+        let place = Arc::clone(&self.lookups).acquire_owned().await.map_err(|_| failed(&name))?;
+        let asked = name.clone();
+        let looked_up = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            (asked.as_str(), port).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
+        });
+        looked_up.await.ok().and_then(Result::ok).ok_or_else(|| failed(&name))
+    }
+
     /// A connection to an address that was checked, and that the name led to a moment ago.
     async fn connect(&self, url: &Url) -> Result<TcpStream, TransportError> {
         let port = url.port_or_known_default().unwrap_or(443);
         let found: Vec<IpAddr> = match url.host() {
             Some(Host::Ipv4(v4)) => vec![v4.into()],
             Some(Host::Ipv6(v6)) => vec![v6.into()],
-            Some(Host::Domain(name)) => {
-                let resolved = lookup_host((name, port)).await;
-                let resolved = resolved.map_err(|_| fail(Rule::Dns, format!("{name} cannot be resolved"), false))?;
-                resolved.map(|address| address.ip()).collect()
-            }
+            Some(Host::Domain(name)) => self.resolve(name.to_owned(), port).await?,
             None => Vec::new(),
         };
         let mut refused = None;
@@ -193,5 +206,59 @@ struct EndsOnDrop(JoinHandle<()>);
 impl Drop for EndsOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use clawhold_tenancy::policy::Method;
+
+    use super::*;
+
+    async fn ask(rule: AddressRule, url: String) -> Result<Incoming, TransportError> {
+        let request = Outgoing {
+            method: Method::Get,
+            url: url.parse().unwrap(),
+            headers: http::HeaderMap::new(),
+            body: Bytes::new(),
+            credential: None,
+        };
+        let bounds = Bounds { deadline: Instant::now() + Duration::from_secs(20), response_bytes: 1024 };
+        Egress::new(rule).send(request, bounds).await
+    }
+
+    #[tokio::test]
+    async fn hostile_15_a_name_that_leads_into_the_hosts_network_is_refused_before_a_connection_is_made() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for scheme in ["http", "https"] {
+            let refused = ask(AddressRule::default(), format!("{scheme}://localhost:{port}/")).await.unwrap_err();
+            assert_eq!((refused.rule, refused.sent), (Rule::Address, false), "{}", refused.message);
+            assert!(refused.message.contains("loopback") && refused.message.contains("egress.open"));
+        }
+        let nobody = listener.accept().unwrap_err();
+        assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "somebody connected");
+    }
+
+    #[tokio::test]
+    async fn what_speaks_no_tls_gets_no_request() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut first = [0; 1];
+            stream.read_exact(&mut first).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            first[0]
+        });
+        let open = AddressRule { open: vec!["127.0.0.1/32".parse().unwrap()] };
+        let refused = ask(open, format!("https://127.0.0.1:{port}/")).await.unwrap_err();
+        assert_eq!((refused.rule, refused.sent), (Rule::Tls, false), "{}", refused.message);
+        // A TLS record, and not the G of a GET.
+        assert_eq!(heard.await.unwrap(), 0x16);
     }
 }

@@ -155,7 +155,6 @@ impl RunHost {
         let method = method(request.method);
         let mut outgoing = Outgoing { method, url, headers, body: body.into(), credential: None };
         let secrets = self.secrets_of(request.credential.as_ref())?;
-        told.credential = secrets.first().map(ToString::to_string);
         if let Err(denial) = check(&authority.policy, &outgoing, &secrets) {
             return Ok(Err(denial));
         }
@@ -164,6 +163,7 @@ impl RunHost {
         {
             return Ok(refuse(Rule::Credential, problem));
         }
+        told.credential = outgoing.credential.as_ref().map(|put_on| names(&put_on.secrets));
 
         let asked = request.timeout_ms.map_or(self.limits.http_timeout_ms, u64::from);
         let time = Duration::from_millis(asked.min(self.limits.http_timeout_ms));

@@ -111,7 +111,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            eprintln!("error: {}", output::plain(&failure.to_string()));
             match failure {
                 Failure::Refused(_) => ExitCode::from(3),
                 Failure::Failed(_) => ExitCode::from(1),

@@ -45,11 +45,20 @@ pub(crate) fn progress(what: &str) {
     }
 }
 
+/// A text of somebody else's, for a terminal: without what would steer it, or turn the direction of the line.
+pub(crate) fn plain(text: &str) -> String {
+    let steers = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
+}
+
 /// A value as it stands in a table.
 pub(crate) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::String(text) => plain(text).replace('\n', " "),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
@@ -68,5 +77,17 @@ fn table(columns: &[(&str, &str)], rows: &[Vec<String>]) {
     line(columns.iter().map(|(heading, _)| *heading).collect());
     for row in rows {
         line(row.iter().map(String::as_str).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_skill_says_cannot_steer_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mred\u{7}\nb\u{202e}c\r"), "a [31mred \nb c ");
+        assert_eq!(cell(&Value::String("a\nb\tc".to_owned())), "a b c");
+        assert_eq!(plain("O'Brien, Zoë, 東京"), "O'Brien, Zoë, 東京");
     }
 }

@@ -64,7 +64,8 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         bail!("--dev serves loopback only, and {listen} is not; leave out --dev to serve others");
     }
     log_to_stderr(args.dev);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
         let host = host(&folder, &config, None).await?;
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!("cannot listen on {listen}; is another host running there? Choose another with --listen")
@@ -96,7 +97,10 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         clawhold_api::serve(listener, host, signalled).await;
         drop(stop);
         Ok(())
-    })
+    });
+    // Everything that matters is committed; a thread that is still busy must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    served
 }
 
 /// The embedded composition: SQLite, a local key file, and the network, or a `transport` of the caller's.
@@ -125,7 +129,13 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
 async fn first_token(host: &Host, folder: &Path, show: bool) -> anyhow::Result<()> {
     let path = folder.join(FIRST_TOKEN);
     let keep = |token: &SecretString| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        // Made anew: a file that was there before would keep its owner and mode.
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error.into());
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         writeln!(file, "{}", token.expose_secret())?;
         file.sync_all().with_context(|| format!("cannot write {}", path.display()))
     };

@@ -109,15 +109,19 @@ impl Host {
         Ok(self.store.tenant(permit.tenant()).await?.installs(after, limit).await?)
     }
 
-    /// The skills that the caller may call, behind `after`, by name, with their schemas.
+    /// The skills that the caller may call, behind `after`, by name, with their schemas; and where the next page begins,
+    /// if there is one. A caller that may not call all of them gets smaller pages.
     pub async fn skills(
         &self,
         cx: &Context,
         permit: &Permit<ListSkills>,
         after: Option<&SkillName>,
         limit: u32,
-    ) -> Result<Vec<(InstalledSkill, SkillSpec)>, Problem> {
+    ) -> Result<(Vec<(InstalledSkill, SkillSpec)>, Option<SkillName>), Problem> {
         let installed = self.store.tenant(permit.tenant()).await?.skills(after, limit).await?;
+        // From all that was read, not from what the caller may see of it: the next page goes on behind this one.
+        let full = u32::try_from(installed.len()).is_ok_and(|count| count >= limit);
+        let next = installed.last().filter(|_| full).map(|last| last.skill.clone());
         let mut known: Vec<(PackageName, Number, Vec<SkillSpec>)> = Vec::new();
         let mut found = Vec::new();
         for one in installed.into_iter().filter(|one| cx.may_call(&one.skill)) {
@@ -134,7 +138,7 @@ impl Host {
                 .ok_or_else(|| Problem::internal("an installed skill is not in its package", &one.skill))?;
             found.push((one, spec));
         }
-        Ok(found)
+        Ok((found, next))
     }
 
     async fn planned(&self, tenant: &TenantId, ask: &InstallAsk) -> Result<PlanView, Problem> {
@@ -155,6 +159,7 @@ impl Host {
         }
         let current = self.store.tenant(tenant).await?.install(&ask.package).await?;
         let plan = plan(
+            tenant,
             manifest,
             version.digest,
             &ask.settings,

@@ -1,5 +1,6 @@
 //! Publishing packages, and showing what is published.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
@@ -10,6 +11,7 @@ use clawhold_tenancy::audit::{Event, Outcome, now_us};
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
 use clawhold_tenancy::{Context, Digest, PackageName, Permit, Publisher, RunLimits};
 use semver::Version as Number;
+use tracing::Instrument;
 
 use crate::{Host, Package, Problem, Version};
 
@@ -36,7 +38,20 @@ pub struct PublishedPackage {
 impl Host {
     /// Publishes a package file: reads it, compiles it, asks it what it offers, and keeps it. Whatever is wrong with
     /// it is said before anything is kept.
+    ///
+    /// Once begun it goes on even if the publisher goes away, so that what is refused is also cleaned up.
     pub async fn publish(
+        self: &Arc<Self>,
+        cx: &Context,
+        permit: &Permit<PublishPackage, Publisher>,
+        wasm: Vec<u8>,
+    ) -> Result<PublishedPackage, Problem> {
+        let (host, cx, permit) = (Arc::clone(self), cx.clone(), permit.clone());
+        let publish = async move { host.publish_to_the_end(&cx, &permit, wasm).await };
+        tokio::spawn(publish.in_current_span()).await.map_err(|e| Problem::internal("a publication was lost", e))?
+    }
+
+    async fn publish_to_the_end(
         &self,
         cx: &Context,
         permit: &Permit<PublishPackage, Publisher>,
@@ -58,7 +73,7 @@ impl Host {
         }
 
         let described = self.describe(&wasm, &package.manifest.limits()).await;
-        if described.is_err() {
+        if let Err(Problem::Package(_)) = described {
             // What is refused leaves nothing behind, or a publisher could fill the disk with it.
             self.sandbox.discard(package.digest).await;
         }

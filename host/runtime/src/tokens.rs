@@ -182,8 +182,8 @@ fn made(cx: &Context, action: &str, new: &NewToken) -> Event {
 
 fn new_token(ask: TokenAsk) -> Result<(NewToken, SecretString), Problem> {
     let name = ask.name.trim();
-    if name.is_empty() || name.len() > NAME_BYTES || name.chars().any(char::is_control) {
-        return Err(Problem::invalid("name", format!("write 1 to {NAME_BYTES} printable bytes")));
+    if name.is_empty() || name.len() > NAME_BYTES || name.chars().any(|c| c.is_control() || c == '#') {
+        return Err(Problem::invalid("name", format!("write 1 to {NAME_BYTES} printable bytes without #")));
     }
     if ask.expires_us.is_some_and(|end| end <= now_us()) {
         return Err(Problem::invalid("expires", "it lies in the past; use a later time"));

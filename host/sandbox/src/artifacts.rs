@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use clawhold_tenancy::Digest;
 use hmac::{Hmac, KeyInit, Mac};
 use moka::future::Cache;
@@ -58,7 +58,7 @@ pub(crate) struct Artifacts<T: Send + 'static> {
     engine: Engine,
     store: Arc<Files>,
     /// One compilation at a time: it uses every core it gets, and tenants' calls need them too.
-    compiling: Semaphore,
+    compiling: Arc<Semaphore>,
     loaded: Cache<Digest, Arc<Skill<T>>>,
 }
 
@@ -91,7 +91,7 @@ impl<T: Send + 'static> Artifacts<T> {
                 compatibility: hasher.finish(),
                 counters: Counters::default(),
             }),
-            compiling: Semaphore::new(1),
+            compiling: Arc::new(Semaphore::new(1)),
             loaded: Cache::builder()
                 .max_capacity(settings.artifact_cache_bytes)
                 .weigher(|_, skill: &Arc<Skill<T>>| u32::try_from(skill.native_bytes).unwrap_or(u32::MAX))
@@ -145,9 +145,11 @@ impl<T: Send + 'static> Artifacts<T> {
         if Digest::of(&wasm) != digest {
             return Err(LoadError::Host(format!("the stored component is not {digest}")));
         }
-        let _alone = self.compiling.acquire().await.map_err(|e| LoadError::Host(e.to_string()))?;
+        // Goes with the work: whoever asked for it may leave, and the work goes on.
+        let alone = Arc::clone(&self.compiling).acquire_owned().await.map_err(|e| LoadError::Host(e.to_string()))?;
         let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
         blocking(move || {
+            let _alone = alone;
             store.counters.compiled.fetch_add(1, Ordering::Relaxed);
             let native = engine.precompile_component(&wasm).map_err(|e| Refused::Compile(format!("{e:#}")))?;
             if let Err(error) = store.write(digest, &native) {
@@ -203,7 +205,7 @@ impl Files {
         let mut unique = [0; 8];
         getrandom::fill(&mut unique).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
         let draft = format!("{name}.{}.tmp", hex::encode(unique));
-        let mut file = self.dir.open_with(&draft, OpenOptions::new().write(true).create_new(true))?;
+        let mut file = self.dir.open_with(&draft, OpenOptions::new().write(true).create_new(true).mode(0o600))?;
         let written = file
             .write_all(&self.mac(digest, native).finalize().into_bytes())
             .and_then(|()| file.write_all(native))

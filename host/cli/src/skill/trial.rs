@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::config::{Config, EgressConfig};
-use crate::output::{Output, progress};
+use crate::output::{Output, plain, progress};
 use crate::skill::bench::Bench;
 
 #[derive(Args)]
@@ -46,7 +46,7 @@ impl Trial {
         let answer = bench.invoke(&self.skill, &input);
         if let Some(run) = bench.newest_run(None)? {
             for line in &run.log {
-                eprintln!("log: {line}");
+                eprintln!("log: {}", plain(line));
             }
             eprintln!(
                 "{}: {} fuel, {} KiB memory, {} host calls, {} HTTP requests, {} µs",

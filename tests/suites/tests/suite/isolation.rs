@@ -142,4 +142,14 @@ fn a_token_with_a_list_of_skills_calls_no_other() {
     let names: Vec<_> =
         listed["items"].as_array().unwrap().iter().map(|skill| skill["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["probe.echo"]);
+
+    // A page that holds nothing for this caller still leads to the next.
+    let (mut after, mut seen) = (String::new(), Vec::new());
+    loop {
+        let page = test.get(&format!("/v1/tenants/acme-corp/skills?limit=1{after}"), token).ok();
+        seen.extend(page["items"].as_array().unwrap().iter().map(|skill| skill["name"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(seen, ["probe.echo"]);
 }

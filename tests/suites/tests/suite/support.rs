@@ -177,6 +177,23 @@ impl TestHost {
         self.runtime.block_on(self.host.host_audit_head()).unwrap().seq
     }
 
+    /// Where the host's chain ends, and acme-corp's, if there is one.
+    pub(crate) fn chains(&self) -> (i64, i64) {
+        use clawhold_tenancy::permit::ReadAudit;
+        use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
+        let tenant: TenantId = "acme-corp".parse().unwrap();
+        let cx = Context {
+            actor: Actor::Host("test"),
+            scope: Scope::Tenant(tenant.clone()),
+            role: Role::Auditor,
+            skills: None,
+            request: RequestId::now(),
+            trace: TraceId::random(),
+        };
+        let permit = cx.permit::<ReadAudit>(&tenant).unwrap();
+        (self.host_chain(), self.runtime.block_on(self.host.audit_head(&permit)).unwrap().seq)
+    }
+
     /// Asks the host to stop, as a signal would.
     pub(crate) fn begin_stop(&mut self) -> JoinHandle<()> {
         drop(self.stop.take());
