@@ -94,7 +94,7 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
 
 /// Lets a request through to its handler with a permit for action `A`, or answers why not.
 pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
-    State(host): State<Arc<Host>>,
+    State((host, query)): State<(Arc<Host>, &'static [&'static str])>,
     path: Result<Path<HashMap<String, String>>, PathRejection>,
     mut request: Request,
     next: Next,
@@ -108,6 +108,11 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
     let path = path.map(|Path(path)| path).unwrap_or_default();
     match R::permit(&cx, &path) {
         Ok(permit) => {
+            if let Some(unknown) = unknown_key(request.uri().query().unwrap_or_default(), query) {
+                let may = if query.is_empty() { "nothing".to_owned() } else { query.join(", ") };
+                let detail = format!("{unknown:?} is not known here; the query may have {may}");
+                return Failed(Problem::Invalid { place: "query".to_owned(), detail }).into_response();
+            }
             request.extensions_mut().insert(Arc::new(Allowed::<A, R> { cx, permit }));
             next.run(request).await
         }
@@ -127,6 +132,13 @@ async fn authenticate(host: &Host, headers: &HeaderMap, id: RequestId) -> Result
         .and_then(BearerToken::parse)
         .ok_or(Problem::Unauthenticated)?;
     host.authenticate(&sent, id, trace(headers)).await
+}
+
+/// A key that the route does not know: a typo would otherwise be ignored.
+fn unknown_key(query: &str, known: &[&str]) -> Option<String> {
+    let mut keys = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    let unknown = keys.find(|key| !key.is_empty() && !known.contains(key))?;
+    Some(unknown.chars().take(64).collect())
 }
 
 /// The trace id of a W3C `traceparent`, or a new one.

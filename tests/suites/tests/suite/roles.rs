@@ -63,6 +63,10 @@ fn every_route_answers_every_role_as_the_matrix_says() {
             let refused = answer.status == 403 || answer.body["detail"] == "tenant does not exist";
             assert_eq!(refused, !roles.contains(&role), "{method} {path} by {role}: {} {}", answer.status, answer.body);
             assert_ne!(answer.status, 500, "{method} {path} by {role}");
+            if roles.contains(&role) {
+                let typo = test.ask(method, &format!("{}?nonsense=1", filled(path)), &tokens[&role], None);
+                assert!(typo.status == 422 && typo.body["place"] == "query", "{method} {path}: {}", typo.body);
+            }
         }
     }
 }
