@@ -31,6 +31,8 @@ impl Host {
 
     /// Recomputes the tenant's chain.
     pub async fn audit_verify(&self, permit: &Permit<ReadAudit>) -> Result<Verification, Problem> {
+        // A long chain keeps a reader busy for seconds, and authentication needs readers too.
+        let _alone = self.verifying.acquire().await.map_err(|e| Problem::internal("verifying", e))?;
         Ok(self.store.tenant(permit.tenant()).await?.audit_verify().await?)
     }
 

@@ -25,6 +25,7 @@ use clawhold_sandbox::{Counts, Sandbox};
 use clawhold_store::{RunWriter, Store};
 use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::quota::Quotas;
+use tokio::sync::Semaphore;
 
 pub use auth::BearerToken;
 pub use clawhold_marketplace::{Plan, SecretPlan, SkillSpec};
@@ -64,6 +65,8 @@ pub struct Host {
     auth: auth::Tokens,
     resolved: resolve::Resolved,
     admission: admission::Admission,
+    /// One verification of a chain at a time.
+    verifying: Semaphore,
 }
 
 impl Host {
@@ -79,6 +82,7 @@ impl Host {
             auth: auth::Tokens::default(),
             resolved: resolve::Resolved::default(),
             admission: admission::Admission::default(),
+            verifying: Semaphore::new(1),
         })
     }
 
