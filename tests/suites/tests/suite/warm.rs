@@ -1,7 +1,12 @@
 //! What a warm invocation does not do.
 
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use clawhold_cli::config::Config;
+use clawhold_tenancy::permit::InvokeSkill;
+use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
 use serde_json::json;
 
 use crate::support::TestHost;
@@ -26,61 +31,24 @@ fn a_warm_invocation_compiles_nothing_reads_no_artifact_and_writes_only_its_reco
     assert_eq!(store_after.writes - store_before.writes, 20, "one write for each call: its record");
 }
 
-#[test]
-fn a_host_that_starts_again_compiles_nothing_and_one_with_tampered_artifacts_compiles_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        use clawhold_cli::config::Config;
-        use clawhold_tenancy::permit::PublishPackage;
-        use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TraceId};
-        let config = Config { run_slots: Some(2), ..Config::default() };
-        let cx = Context {
-            actor: Actor::Host("test"),
-            scope: Scope::Publisher("northwind".parse().unwrap()),
-            role: Role::Publisher,
-            skills: None,
-            request: RequestId::now(),
-            trace: TraceId::random(),
-        };
-        let permit = cx.permit_publisher::<PublishPackage>().unwrap();
-        let host = clawhold_cli::serve::host(folder.path(), &config, None).await.unwrap();
-        let published = host.publish(&cx, &permit, crate::support::probe().to_vec()).await.unwrap();
-        assert!(published.new);
-        assert_eq!(host.counts().0.compiled, 1);
-        host.stop(std::time::Duration::ZERO).await;
-
-        // The same bytes under another version number would be another digest; the same package is only read.
-        let host = clawhold_cli::serve::host(folder.path(), &config, None).await.unwrap();
-        let again = host.publish(&cx, &permit, crate::support::probe().to_vec()).await.unwrap();
-        assert!(!again.new);
-        assert_eq!(host.counts().0.compiled, 0);
-        host.stop(std::time::Duration::ZERO).await;
-    });
-}
-
-#[test]
-fn hostile_26_a_tampered_artifact_is_not_loaded() {
+/// A host with the probe installed for acme-corp, that was stopped again, and its artifacts.
+fn stopped() -> (TestHost, Vec<PathBuf>) {
     let mut test = TestHost::start();
     let admin = test.with_probe("acme-corp", "https://acme.example.com");
-    let caller = admin.clone();
-    test.invoke("acme-corp", &caller, "probe.echo", &json!({ "text": "x" })).ok();
+    test.invoke("acme-corp", &admin, "probe.echo", &json!({ "text": "x" })).ok();
     let served = test.begin_stop();
     test.runtime.block_on(served).unwrap();
+    let artifacts = fs::read_dir(test.folder().join("artifacts")).unwrap().map(|entry| entry.unwrap().path());
+    let artifacts = artifacts.collect();
+    (test, artifacts)
+}
 
-    let artifacts: Vec<_> = fs::read_dir(test.folder().join("artifacts")).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(artifacts.len(), 1);
-    let mut bytes = fs::read(&artifacts[0]).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&artifacts[0], bytes).unwrap();
-
-    let folder = test.folder().to_owned();
+/// Starts a host in the folder of another, calls the probe, and tells what the sandbox did for it: components
+/// compiled, artifacts read, artifacts rejected.
+fn called_after_a_restart(test: &TestHost) -> (u64, u64, u64) {
     test.runtime.block_on(async {
-        use clawhold_tenancy::permit::InvokeSkill;
-        use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
-        let config = clawhold_cli::config::Config { run_slots: Some(2), ..Default::default() };
-        let host = clawhold_cli::serve::host(&folder, &config, None).await.unwrap();
+        let config = Config { run_slots: Some(2), ..Config::default() };
+        let host = clawhold_cli::serve::host(test.folder(), &config, None).await.unwrap();
         let tenant: TenantId = "acme-corp".parse().unwrap();
         let cx = Context {
             actor: Actor::Host("test"),
@@ -95,7 +63,42 @@ fn hostile_26_a_tampered_artifact_is_not_loaded() {
         let answer = host.invoke(&cx, &permit, &"probe.echo".parse().unwrap(), input).await.unwrap();
         assert_eq!(answer.output.get(), "\"y\"");
         let counts = host.counts().0;
-        assert_eq!((counts.rejected, counts.compiled), (1, 1), "it was not refused and made anew");
-        host.stop(std::time::Duration::ZERO).await;
-    });
+        host.stop(Duration::ZERO).await;
+        (counts.compiled, counts.read, counts.rejected)
+    })
+}
+
+#[test]
+fn a_host_that_starts_again_reads_its_artifact_and_compiles_nothing() {
+    let (test, artifacts) = stopped();
+    assert_eq!(artifacts.len(), 1);
+    assert_eq!(called_after_a_restart(&test), (0, 1, 0));
+}
+
+#[test]
+fn hostile_26_a_tampered_artifact_is_not_loaded() {
+    let (test, artifacts) = stopped();
+    let whole = fs::read(&artifacts[0]).unwrap();
+    // In the MAC, in the code, at the end; and cut short, and empty.
+    let mut tampered: Vec<Vec<u8>> = [0, whole.len() / 2, whole.len() - 1]
+        .map(|at| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        })
+        .into();
+    tampered.extend([whole[..whole.len() / 2].to_vec(), Vec::new()]);
+    for bytes in tampered {
+        fs::write(&artifacts[0], bytes).unwrap();
+        assert_eq!(called_after_a_restart(&test), (1, 1, 1), "it was not refused and made anew");
+    }
+    assert_eq!(called_after_a_restart(&test), (0, 1, 0), "what was made anew is not kept");
+}
+
+#[test]
+fn an_artifact_that_is_gone_is_made_again_and_kept() {
+    let (test, artifacts) = stopped();
+    fs::remove_file(&artifacts[0]).unwrap();
+    assert_eq!(called_after_a_restart(&test), (1, 0, 0));
+    assert_eq!(called_after_a_restart(&test), (0, 1, 0));
 }
