@@ -21,6 +21,9 @@ use crate::{Host, Problem};
 
 /// Comparisons of a schema check that the API's own threads may do: a millisecond or so.
 const LITTLE_WORK: u64 = 1_000_000;
+/// The most that any check may be: some ten seconds of one core. An input of 1 MiB reaches it under a schema of a
+/// thousand parts.
+const MOST_WORK: u64 = 1_000_000_000;
 
 /// An answer, and what it took.
 #[derive(Debug)]
@@ -202,6 +205,10 @@ async fn checked(
     value: Value,
     work: u64,
 ) -> Result<Result<(), Mismatch>, Problem> {
+    if work > MOST_WORK {
+        let problem = "it is too large for a schema of this size; send less, or make the schema simpler".to_owned();
+        return Ok(Err(Mismatch { place: "(the whole value)".to_owned(), problem }));
+    }
     if work <= LITTLE_WORK {
         return Ok(schema(ready).check(&value));
     }
