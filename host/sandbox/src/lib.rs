@@ -19,12 +19,14 @@
 mod artifacts;
 pub mod contract;
 mod engine;
+mod gate;
 mod meter;
 mod prescan;
 mod run;
 
 pub use artifacts::{Counts, LoadError};
 pub use engine::{Sandbox, Settings};
+pub use gate::{Payer, fair};
 pub use meter::{Guest, Stop};
 pub use prescan::{Prescan, Refused, prescan};
 pub use run::{Budget, Call, Failure, Finished, Skill, Slot};
