@@ -102,7 +102,7 @@ impl Gate {
         pass
     }
 
-    /// Whether nobody waits.
+    #[cfg(test)]
     pub(crate) fn is_quiet(&self) -> bool {
         !self.lock().fair.is_contended()
     }
@@ -246,12 +246,12 @@ impl Drop for Pass {
 
 /// A future that is polled only while its turn holds a permit. It gives the permit up whenever it is pending, but
 /// not when it ends: what follows, taking the instance down, is part of the run.
-pub(crate) struct Gated<F> {
+pub(crate) struct Gated<F: ?Sized> {
     turn: Arc<Turn>,
     inner: Pin<Box<F>>,
 }
 
-impl<F> Gated<F> {
+impl<F: ?Sized> Gated<F> {
     pub(crate) fn new(turn: Arc<Turn>, inner: Pin<Box<F>>) -> Self {
         Self { turn, inner }
     }

@@ -17,6 +17,7 @@
 //! ```
 
 mod artifacts;
+mod compile;
 pub mod contract;
 mod engine;
 mod gate;
@@ -26,8 +27,9 @@ mod run;
 
 pub use artifacts::{Counts, LoadError};
 pub use engine::{Sandbox, Settings};
+pub use compile::{CompilerLimits, compiler_process};
 pub use gate::{Payer, fair};
-pub use meter::{Guest, Stop};
+pub use meter::{Allowance, Guest, Stop};
 pub use prescan::{Prescan, Refused, prescan};
 pub use run::{Budget, Call, Failure, Finished, Skill, Slot};
 
