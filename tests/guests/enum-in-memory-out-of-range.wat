@@ -8,4 +8,4 @@
 (data (i32.const 2052) "\00\0c\00\00\19\00\00\00")
 (func $run (result i32)
   (i32.store8 (i32.const 2048) (i32.const 200))
-  (call $send (i32.const 2048) (i32.const 512)) (call $yes))
+  (call $send (i32.const 2048) (i32.const 600)) (call $yes))

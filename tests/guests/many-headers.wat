@@ -9,4 +9,4 @@
 (data (i32.const 2060) "\00\00\10\00\c0\c6\2d\00")
 (func $run (result i32)
   (drop (memory.grow (i32.const 900)))
-  (call $send (i32.const 2048) (i32.const 512)) (call $yes))
+  (call $send (i32.const 2048) (i32.const 600)) (call $yes))

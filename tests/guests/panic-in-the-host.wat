@@ -9,4 +9,4 @@
 (func $run (result i32)
   (drop (memory.grow (i32.const 900)))
   (memory.fill (i32.const 65536) (i32.const 255) (i32.const 58982400))
-  (call $send (i32.const 2048) (i32.const 512)) (call $yes))
+  (call $send (i32.const 2048) (i32.const 600)) (call $yes))

@@ -20,7 +20,7 @@
   (local.set $at (i32.const 131072))
   (loop $next
     (local.set $wrong (i32.add (local.get $wrong) (i64.ne (i64.load (local.get $at)) (i64.const 0))))
-    (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 52560000))))
+    (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 52559872))))
   (local.set $at (i32.const 0))
   (loop $next
     (local.set $wrong (i32.add (local.get $wrong) (i32.eqz (ref.is_null (table.get $table (local.get $at))))))

@@ -10,5 +10,5 @@
 (data (i32.const 3072) "https://peer.example.com/never")
 (data (i32.const 2052) "\00\0c\00\00\1e\00\00\00")
 (func $run (result i32)
-  (call $send (i32.const 2048) (i32.const 512))
+  (call $send (i32.const 2048) (i32.const 600))
   (loop $again (br $again)) (unreachable))

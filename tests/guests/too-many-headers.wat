@@ -9,7 +9,7 @@
 (data (i32.const 2060) "\00\00\10\00\e8\03\00\00")
 (func $run (result i32)
   (drop (memory.grow (i32.const 900)))
-  (call $send (i32.const 2048) (i32.const 512))
+  (call $send (i32.const 2048) (i32.const 600))
   ;; `err` with the rule `invalid-request`.
-  (if (i32.or (i32.ne (i32.load8_u (i32.const 512)) (i32.const 1)) (i32.load8_u (i32.const 516))) (then (unreachable)))
+  (if (i32.or (i32.ne (i32.load8_u (i32.const 600)) (i32.const 1)) (i32.load8_u (i32.const 604))) (then (unreachable)))
   (call $yes))

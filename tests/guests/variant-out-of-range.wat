@@ -9,4 +9,4 @@
 (func $run (result i32)
   (i32.store8 (i32.const 2088) (i32.const 1))
   (i32.store8 (i32.const 2092) (i32.const 9))
-  (call $send (i32.const 2048) (i32.const 512)) (call $yes))
+  (call $send (i32.const 2048) (i32.const 600)) (call $yes))

@@ -35,7 +35,7 @@ use wit_parser::Resolve;
 const ADDED: [(&str, &str); 3] = [
     ("(export \"memory\")", include_str!("guest/memory.wat")),
     ("\"cabi_realloc\"", include_str!("guest/heap.wat")),
-    ("handler@0.1.0#handle\"", include_str!("guest/handle.wat")),
+    ("\"clawhold:skill/handler@0.1.0#handle\"", include_str!("guest/handle.wat")),
 ];
 
 /// A guest's package: a component with its manifest inside.
@@ -163,30 +163,39 @@ fn of_component(name: &str, text: &str) -> Result<Vec<u8>> {
 /// The fields that a guest leaves out.
 fn added(name: &str, text: &str) -> String {
     let mut fields: String = ADDED.iter().filter(|(shows, _)| !text.contains(shows)).map(|(_, field)| *field).collect();
-    if !text.contains("handler@0.1.0#describe\"") {
-        fields.push_str(&describe(&skill(name)));
+    if !text.contains("\"clawhold:skill/handler@0.1.0#describe\"") {
+        let wide = directives(text, ";;@").any(|directive| directive == "utf16");
+        fields.push_str(&describe(&skill(name), wide));
     }
     fields
 }
 
-/// A `describe` that offers one skill, with its strings from 1088 on.
-fn describe(skill: &str) -> String {
-    let strings = ["Misbehaves", "{}", "{}", skill];
-    let mut at = 1088_u32;
-    let mut placed = Vec::new();
-    for text in strings {
-        let bytes = u32::try_from(text.len()).expect("a short text");
-        placed.push((at, bytes));
-        at += bytes;
+/// A `describe` that offers one skill, with its strings from 1088 on, `wide` in UTF-16.
+fn describe(skill: &str, wide: bool) -> String {
+    let mut at = 1088;
+    let mut words = vec![1032, 1];
+    let mut strings = Vec::new();
+    for text in [skill, "Misbehaves", "{}", "{}"] {
+        let length = u32::try_from(text.len()).expect("a short text, in ASCII");
+        words.extend([at, length]);
+        if wide {
+            strings.extend(text.encode_utf16().flat_map(u16::to_le_bytes));
+        } else {
+            strings.extend(text.bytes());
+        }
+        at += if wide { 2 * length } else { length };
     }
-    placed.rotate_right(1);
-    let words = [1032, 1].into_iter().chain(placed.into_iter().flat_map(|(at, bytes)| [at, bytes]));
-    let list: String = words.flat_map(u32::to_le_bytes).map(|byte| format!("\\{byte:02x}")).collect();
+    let list: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
     format!(
-        "  (data (i32.const 1024) \"{list}\")\n  (data (i32.const 1088) \"{}\")\n  \
+        "  (data (i32.const 1024) \"{}\")\n  (data (i32.const 1088) \"{}\")\n  \
          (func (export \"clawhold:skill/handler@0.1.0#describe\") (result i32) (i32.const 1024))\n",
-        strings.concat()
+        escaped(&list),
+        escaped(&strings)
     )
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
 }
 
 fn directives<'t>(text: &'t str, mark: &'t str) -> impl Iterator<Item = &'t str> {

@@ -41,6 +41,8 @@ impl Served {
         let mut process = Command::new(env::current_exe().unwrap())
             .args(["--exact", "hostile::served::the_process_of_a_host", "--ignored", "--nocapture"])
             .env(ASKED, "yes")
+            // A backtrace keeps what it has read of this binary's symbols: 84 MiB.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
