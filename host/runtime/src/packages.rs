@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
 use clawhold_marketplace::{SkillSpec, check_descriptors, read};
-use clawhold_sandbox::Budget;
+use clawhold_sandbox::{Allowance, Budget, Payer};
 use clawhold_store::{Conflict, Publication, StoreError};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
@@ -19,6 +19,10 @@ use crate::{Host, Package, Problem, Version};
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
 const DESCRIBE_FUEL: u64 = 200_000_000;
 const DESCRIBE_HOST_CALLS: u32 = 16;
+
+/// Whose share of slots and processor packages use while they describe themselves: one for all publishers, and no
+/// tenant's, since a colon is in no tenant's id.
+const DESCRIBES: &str = "host:describe";
 
 /// What publishing came to.
 #[derive(Debug)]
@@ -142,13 +146,16 @@ impl Host {
         let limits = RunLimits { fuel: DESCRIBE_FUEL, host_calls: DESCRIBE_HOST_CALLS, ..asked.within(&self.ceiling) };
         let started = Instant::now();
         let deadline = started + DESCRIBE_TIME;
+        let payer = Payer::named(DESCRIBES);
         let slot =
-            self.sandbox.slot(deadline).await.ok_or_else(|| {
+            self.sandbox.slot(payer.clone(), deadline).await.ok_or_else(|| {
                 Problem::Unavailable("all run slots are in use; publish again in a moment".to_owned())
             })?;
         let host = RunHost::without_authority(limits.clone());
         let journal = host.journal();
-        let finished = self.sandbox.describe(slot, skill, Budget { limits, started, deadline }, host).await;
+        let memory = Allowance::new(limits.memory_bytes);
+        let budget = Budget { limits, started, deadline, payer, memory };
+        let finished = self.sandbox.describe(slot, skill, budget, host).await;
         let described = finished.outcome.map_err(|failure| {
             let fatal = journal.lock().ok().and_then(|journal| journal.fatal.clone());
             Problem::Package(format!(

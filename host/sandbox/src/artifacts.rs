@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::compile::{CompilerLimits, compile};
 use crate::engine::Settings;
 use crate::run::Skill;
 use crate::{Linker, Refused};
@@ -57,8 +58,9 @@ struct Counters {
 pub(crate) struct Artifacts<T: Send + 'static> {
     engine: Engine,
     store: Arc<Files>,
-    /// One compilation at a time: it uses every core it gets, and tenants' calls need them too.
-    compiling: Arc<Semaphore>,
+    /// One compilation at a time: tenants' calls need the cores and the memory too.
+    compiling: Semaphore,
+    compiler: CompilerLimits,
     loaded: Cache<Digest, Arc<Skill<T>>>,
 }
 
@@ -91,7 +93,8 @@ impl<T: Send + 'static> Artifacts<T> {
                 compatibility: hasher.finish(),
                 counters: Counters::default(),
             }),
-            compiling: Arc::new(Semaphore::new(1)),
+            compiling: Semaphore::new(1),
+            compiler: settings.compiler,
             loaded: Cache::builder()
                 .max_capacity(settings.artifact_cache_bytes)
                 .weigher(|_, skill: &Arc<Skill<T>>| u32::try_from(skill.native_bytes).unwrap_or(u32::MAX))
@@ -145,13 +148,11 @@ impl<T: Send + 'static> Artifacts<T> {
         if Digest::of(&wasm) != digest {
             return Err(LoadError::Host(format!("the stored component is not {digest}")));
         }
-        // Goes with the work: whoever asked for it may leave, and the work goes on.
-        let alone = Arc::clone(&self.compiling).acquire_owned().await.map_err(|e| LoadError::Host(e.to_string()))?;
+        let _alone = self.compiling.acquire().await.map_err(|e| LoadError::Host(e.to_string()))?;
+        self.store.counters.compiled.fetch_add(1, Ordering::Relaxed);
+        let native = compile(&wasm, self.compiler).await?;
         let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
         blocking(move || {
-            let _alone = alone;
-            store.counters.compiled.fetch_add(1, Ordering::Relaxed);
-            let native = engine.precompile_component(&wasm).map_err(|e| Refused::Compile(format!("{e:#}")))?;
             if let Err(error) = store.write(digest, &native) {
                 // The next start compiles again; that is slow and not wrong.
                 tracing::warn!(%digest, error = format!("{error:#}"), "an artifact could not be kept");
@@ -228,7 +229,7 @@ async fn blocking<R: Send + 'static>(
 /// Native code that this process compiled, or whose MAC was verified over these very bytes.
 #[allow(unsafe_code)]
 fn map(engine: &Engine, native: &[u8]) -> Option<(Component, u64)> {
-    // SAFETY: `native` is what `precompile_component` of this engine gave: either a moment ago, or when the file
+    // SAFETY: `native` is what this program's own compiler process gave: either a moment ago, or when the file
     // was written under a key that only this host has, which `Files::read` has checked over these bytes in memory,
     // so a file changed meanwhile is not seen.
     match unsafe { Component::deserialize(engine, native) } {

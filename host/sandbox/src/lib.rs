@@ -17,15 +17,19 @@
 //! ```
 
 mod artifacts;
+mod compile;
 pub mod contract;
 mod engine;
+mod gate;
 mod meter;
 mod prescan;
 mod run;
 
 pub use artifacts::{Counts, LoadError};
 pub use engine::{Sandbox, Settings};
-pub use meter::{Guest, Stop};
+pub use compile::{CompilerLimits, compiler_process};
+pub use gate::{Payer, fair};
+pub use meter::{Allowance, Guest, Stop};
 pub use prescan::{Prescan, Refused, prescan};
 pub use run::{Budget, Call, Failure, Finished, Skill, Slot};
 
