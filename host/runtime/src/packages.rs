@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use clawhold_capabilities::RunHost;
 use clawhold_marketplace::{SkillSpec, check_descriptors, read};
 use clawhold_sandbox::{Allowance, Budget, Payer};
-use clawhold_store::{Conflict, Publication, StoreError};
+use clawhold_store::{Conflict, Publication, Store, StoreError};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
-use clawhold_tenancy::{Context, Digest, PackageName, Permit, Publisher, RunLimits};
+use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, Publisher, RunLimits, TraceId};
 use semver::Version as Number;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::Instrument;
 
 use crate::{Host, Package, Problem, Version};
@@ -165,6 +166,27 @@ impl Host {
             ))
         })?;
         Ok(check_descriptors(described)?)
+    }
+}
+
+/// Puts into the host's own chain that somebody changed native code on disk. It was not run; that somebody could write
+/// there is what the operator must know.
+pub(crate) async fn note_tampering(store: Store, mut tampered: UnboundedReceiver<Digest>) {
+    while let Some(digest) = tampered.recv().await {
+        let event = Event {
+            at_us: now_us(),
+            actor: Actor::Host("artifacts").to_string(),
+            action: "host.reject_artifact".to_owned(),
+            resource: format!("component:{digest}"),
+            outcome: Outcome::Denied,
+            run: None,
+            trace: TraceId::random(),
+            detail: br#"{"why":"its MAC did not fit; the component was compiled again"}"#.to_vec(),
+        };
+        let noted = async { store.system_write("note a changed artifact").await?.commit(event).await };
+        if let Err(error) = noted.await {
+            tracing::error!(%digest, %error, "a changed artifact could not be noted in the audit log");
+        }
     }
 }
 

@@ -147,3 +147,70 @@ fn understand(
 const SIGABRT: i32 = rustix::process::Signal::ABORT.as_raw();
 const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
 const SIGXCPU: i32 = rustix::process::Signal::XCPU.as_raw();
+
+#[cfg(test)]
+pub(crate) use worker::tests::probe_confinement;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LoadError;
+
+    fn component(functions: usize, statements: usize) -> Vec<u8> {
+        // Values that live across branches are what a register allocator is slow at.
+        let statement = "(if (local.get 0) (then (local.set 1 (i32.add (local.get 1) (local.get 2)))) \
+                         (else (local.set 2 (i32.mul (local.get 2) (local.get 1)))))";
+        let function = format!("(func (param i32 i32 i32) {})", statement.repeat(statements));
+        wat::parse_str(format!("(component (core module {}))", function.repeat(functions))).unwrap()
+    }
+
+    async fn refused(wasm: &[u8], limits: CompilerLimits) -> String {
+        match compile(wasm, limits).await {
+            Err(LoadError::Refused(refused)) => refused.to_string(),
+            other => panic!("{:?}", other.map(|native| native.len())),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_component_is_compiled_for_this_very_engine() {
+        let native = compile(&component(3, 3), CompilerLimits::default()).await.unwrap();
+        let engine = wasmtime::Engine::new(&crate::engine::compiler_config()).unwrap();
+        // SAFETY: this program's own compiler made it, above.
+        #[allow(unsafe_code)]
+        let loaded = unsafe { wasmtime::component::Component::deserialize(&engine, &native) };
+        loaded.unwrap();
+    }
+
+    #[tokio::test]
+    async fn hostile_32_a_component_that_compiles_for_ever_is_refused_with_a_reason() {
+        let bomb = component(400, 500);
+        let cpu = CompilerLimits { cpu: Duration::from_secs(1), ..CompilerLimits::default() };
+        let said = refused(&bomb, cpu).await;
+        assert!(said.contains("1 s of processor time") && said.contains("split it"), "{said}");
+        let wall = CompilerLimits { wall: Duration::from_millis(300), ..CompilerLimits::default() };
+        let said = refused(&bomb, wall).await;
+        assert!(said.contains("it took more than 0 s"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn hostile_32_a_component_that_takes_all_memory_to_compile_is_refused_with_a_reason() {
+        let limits = CompilerLimits { memory_bytes: 300 << 20, ..CompilerLimits::default() };
+        let said = refused(&component(3000, 200), limits).await;
+        assert!(said.contains("300 MiB of memory") && said.contains("split it"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_component_is_refused_in_the_compilers_words() {
+        let said = refused(b"\0asm\x0d\0\x01\0rubbish", CompilerLimits::default()).await;
+        assert!(said.contains("cannot be compiled"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn the_compilers_process_reaches_no_network_no_file_and_no_program() {
+        let said = Command::new(myself()).arg(worker::tests::PROBE).env_clear().output().await.unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        for what in ["socket", "file", "program", "thread"] {
+            assert!(said.contains(&format!("{what}: Operation not permitted")), "{said}");
+        }
+    }
+}

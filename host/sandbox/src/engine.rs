@@ -7,8 +7,10 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clawhold_tenancy::Digest;
 use clawhold_tenancy::limits::{GUEST_STACK_BYTES, MIB};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -119,6 +121,12 @@ impl<T: Send + 'static> Sandbox<T> {
     /// What the sandbox did outside of runs: a warm run adds nothing to it.
     pub fn counts(&self) -> Counts {
         self.artifacts.counts()
+    }
+
+    /// Names each component whose native code on disk was changed by somebody else; it was not run and is made again.
+    /// Can be taken once, by whoever keeps the audit log.
+    pub fn tampered(&self) -> Option<UnboundedReceiver<Digest>> {
+        self.artifacts.tampered()
     }
 
     /// Ends every run that is under way, and every one that begins from now on.

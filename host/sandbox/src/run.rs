@@ -184,8 +184,11 @@ impl<T: Send + 'static> Sandbox<T> {
         let most = limits.host_call_bytes.max(limits.output_bytes);
         store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
         store.set_max_component_handles(limits.handles as usize);
-        let (deadline, turn) = (budget.deadline, Arc::clone(turn));
+        let (deadline, turn, cut) = (budget.deadline, Arc::clone(turn), self.cut_signal());
         store.epoch_deadline_callback(move |_| {
+            if *cut.borrow() {
+                return Err(Stop(Reason::Cancelled).into());
+            }
             if Instant::now() >= deadline {
                 return Err(Stop(Reason::Deadline).into());
             }

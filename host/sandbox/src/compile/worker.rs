@@ -116,3 +116,28 @@ fn confine() -> anyhow::Result<()> {
 fn confine() -> anyhow::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::confine;
+
+    /// What the test binary is started with to try what the filter refuses.
+    pub(crate) const PROBE: &str = "__probe-confinement";
+
+    /// Tries what a compiler that was taken over would try, and prints how each ended.
+    pub(crate) fn probe_confinement() {
+        if std::env::args().nth(1).is_none_or(|first| first != PROBE) {
+            return;
+        }
+        confine().expect("the filter is valid");
+        let strip = |error: std::io::Error| error.to_string();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").map(|_| ()).map_err(strip);
+        let file = std::fs::File::open("/etc/passwd").map(|_| ()).map_err(strip);
+        let program = std::process::Command::new("/bin/true").spawn().map(|_| ()).map_err(strip);
+        let thread = std::thread::Builder::new().spawn(|| ()).map(|_| ()).map_err(strip);
+        for (what, ended) in [("socket", socket), ("file", file), ("program", program), ("thread", thread)] {
+            println!("{what}: {}", ended.err().unwrap_or_else(|| "done".to_owned()));
+        }
+        std::process::exit(0);
+    }
+}
