@@ -14,6 +14,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::Linker;
 use crate::artifacts::{Artifacts, Counts};
+use crate::linkers::Linkers;
 
 /// How often a computing guest is interrupted to look at its deadline and to let others run. 1 ms: ten times
 /// rarer saves nothing that can be measured.
@@ -60,7 +61,7 @@ impl Settings {
 /// Runs components whose host functions work on a `T`.
 pub struct Sandbox<T: Send + 'static> {
     pub(crate) engine: Engine,
-    pub(crate) linker: Linker<T>,
+    pub(crate) linkers: Linkers<T>,
     pub(crate) artifacts: Artifacts<T>,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) runs: Arc<AtomicU64>,
@@ -88,13 +89,21 @@ impl<T: Send + 'static> Sandbox<T> {
         let slots = Arc::new(Semaphore::new(settings.slots as usize));
         Ok(Self {
             engine,
-            linker,
+            linkers: Linkers { pure: linker, wasi: None },
             artifacts,
             slots,
             runs,
             cut: watch::Sender::new(false),
             guests: Guests(Some(guests)),
         })
+    }
+
+    /// Serves components that import WASI as well: `link` adds its functions beside those that pure components have.
+    pub fn with_wasi(mut self, link: impl Fn(&mut Linker<T>) -> anyhow::Result<()>) -> anyhow::Result<Self> {
+        let mut linker = self.linkers.pure.clone();
+        link(&mut linker)?;
+        self.linkers.wasi = Some(linker);
+        Ok(self)
     }
 
     /// What the sandbox did outside of runs: a warm run adds nothing to it.

@@ -19,6 +19,7 @@
 mod artifacts;
 pub mod contract;
 mod engine;
+mod linkers;
 mod meter;
 mod prescan;
 mod run;

@@ -15,8 +15,9 @@ use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 use crate::artifacts::LoadError;
 use crate::contract::SkillPre;
 use crate::contract::exports::clawhold::skill::handler::{Context, Descriptor, Error};
+use crate::linkers::Linkers;
 use crate::meter::{Guest, Meter, Stop};
-use crate::{Linker, Refused, Sandbox};
+use crate::{Refused, Sandbox};
 
 /// A component that is linked and ready: making an instance of it does no lookup and no compiling.
 pub struct Skill<T: Send + 'static> {
@@ -34,12 +35,12 @@ impl<T: Send + 'static> std::fmt::Debug for Skill<T> {
 
 impl<T: Send + 'static> Skill<T> {
     pub(crate) fn link(
-        linker: &Linker<T>,
+        linkers: &Linkers<T>,
         digest: Digest,
         component: &Component,
         native_bytes: u64,
     ) -> Result<Self, Refused> {
-        let linked = linker.instantiate_pre(component).and_then(SkillPre::new);
+        let linked = linkers.of(component).instantiate_pre(component).and_then(SkillPre::new);
         let exports = linked.map_err(|e| Refused::Compile(format!("{e:#}")))?;
         Ok(Self { digest, native_bytes, exports })
     }
@@ -104,7 +105,7 @@ impl<T: Send + 'static> Sandbox<T> {
         digest: Digest,
         wasm: impl Future<Output = anyhow::Result<Vec<u8>>> + Send,
     ) -> Result<Arc<Skill<T>>, LoadError> {
-        self.artifacts.load(&self.linker, digest, wasm).await
+        self.artifacts.load(&self.linkers, digest, wasm).await
     }
 
     /// Forgets a component that was published to this sandbox and then refused.
@@ -164,14 +165,17 @@ impl<T: Send + 'static> Sandbox<T> {
 
     fn store(&self, budget: &Budget, host: T) -> Store<Guest<T>> {
         let limits = &budget.limits;
-        let mut store = Store::new(&self.engine, Guest { meter: Meter::new(limits), host });
+        let mut store = Store::new(&self.engine, Guest { meter: Meter::new(limits), stopped: None, engine: self.engine.clone(), host });
         store.limiter(|guest| &mut guest.meter);
         store.set_fuel(limits.fuel).expect("the engine meters fuel");
         let most = limits.host_call_bytes.max(limits.output_bytes);
         store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
         store.set_max_component_handles(4096);
         let deadline = budget.deadline;
-        store.epoch_deadline_callback(move |_| {
+        store.epoch_deadline_callback(move |store| {
+            if let Some(reason) = store.data().stopped {
+                return Err(Stop(reason).into());
+            }
             if Instant::now() >= deadline {
                 return Err(Stop(Reason::Deadline).into());
             }
@@ -205,7 +209,7 @@ impl<T: Send + 'static> Sandbox<T> {
             };
             let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
             let outcome = match ended {
-                Ok(Ok(output)) => Ok(output),
+                Ok(Ok(output)) => store.data().stopped.map_or(Ok(output), |reason| Err(stopped(reason, None))),
                 Ok(Err(error)) => Err(failure(&error, limits.output_bytes)),
                 Err(reason) => Err(stopped(reason, None)),
             };

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 pub const MIB: u64 = 1 << 20;
 
 /// What one run may use.
+///
+/// A policy that was stored before a limit existed has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct RunLimits {
     /// Fuel, in wasmtime's units: about one per executed instruction. 1,000,000,000 is roughly a second of a busy
     /// core, and is the deterministic meter that quotas rest on.
@@ -42,6 +44,16 @@ pub struct RunLimits {
     pub http_response_bytes: u64,
     /// Milliseconds for one HTTP request, within the run's own deadline. 30,000.
     pub http_timeout_ms: u64,
+    /// Calls to WASI functions, all interfaces together. 8,192: a program on WASI makes many small ones where a pure
+    /// skill makes one large one (each printed line is two, each file that is read ten), so `host_calls` would stop
+    /// honest programs; and none of them leaves the host but an HTTP request, which has a limit of its own. That many
+    /// take some ten milliseconds.
+    pub wasi_calls: u32,
+    /// Bytes of the files in the run's scratch directory, as long as they are (a hole counts). 0, so none: the manifest
+    /// must ask for it.
+    pub scratch_bytes: u64,
+    /// Files and directories in the run's scratch directory. 256: each takes the host a system call to remove.
+    pub scratch_files: u32,
 }
 
 impl Default for RunLimits {
@@ -60,6 +72,9 @@ impl Default for RunLimits {
             http_request_bytes: 4 * MIB,
             http_response_bytes: 8 * MIB,
             http_timeout_ms: 30_000,
+            wasi_calls: 8192,
+            scratch_bytes: 0,
+            scratch_files: 256,
         }
     }
 }
@@ -67,7 +82,7 @@ impl Default for RunLimits {
 impl RunLimits {
     /// The most that an operator allows when the configuration says nothing.
     pub fn default_ceiling() -> Self {
-        Self { fuel: 10_000_000_000, wall_ms: 60_000, memory_bytes: 128 * MIB, ..Self::default() }
+        Self { fuel: 10_000_000_000, wall_ms: 60_000, memory_bytes: 128 * MIB, scratch_bytes: 64 * MIB, ..Self::default() }
     }
 
     /// How long a run may last.
@@ -92,6 +107,9 @@ impl RunLimits {
             http_request_bytes: self.http_request_bytes.min(ceiling.http_request_bytes),
             http_response_bytes: self.http_response_bytes.min(ceiling.http_response_bytes),
             http_timeout_ms: self.http_timeout_ms.min(ceiling.http_timeout_ms),
+            wasi_calls: self.wasi_calls.min(ceiling.wasi_calls),
+            scratch_bytes: self.scratch_bytes.min(ceiling.scratch_bytes),
+            scratch_files: self.scratch_files.min(ceiling.scratch_files),
         }
     }
 }

@@ -58,6 +58,9 @@ pub struct Manifest {
     /// The audit entries it writes.
     #[serde(default)]
     pub audit: AuditAsk,
+    /// That it runs on WASI. Without it the skill is a pure one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wasi: Option<WasiAsk>,
     /// What it needs.
     #[serde(default)]
     pub limits: LimitsAsk,
@@ -119,6 +122,16 @@ pub struct AuditAsk {
     pub actions: Vec<String>,
 }
 
+/// `[wasi]`: the component imports WASI 0.2, and is given clocks, randomness, a log for what it prints, and no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WasiAsk {
+    /// Mebibytes of files that a run may keep in `/tmp` until it ends. None when not set, and then there is no
+    /// directory at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch_mb: Option<u32>,
+}
+
 /// `[limits]`: what is not set has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +174,9 @@ impl Manifest {
         if let Some(fuel) = self.limits.fuel {
             limits.fuel = fuel;
         }
+        if let Some(mb) = self.wasi.as_ref().and_then(|wasi| wasi.scratch_mb) {
+            limits.scratch_bytes = u64::from(mb) * MIB;
+        }
         limits
     }
 
@@ -200,13 +216,15 @@ impl Manifest {
                 ));
             }
         }
-        for (key, value) in [
-            ("memory_mb", self.limits.memory_mb.map(u64::from)),
-            ("timeout_ms", self.limits.timeout_ms),
-            ("fuel", self.limits.fuel),
+        let scratch_mb = self.wasi.as_ref().and_then(|wasi| wasi.scratch_mb);
+        for (place, value) in [
+            ("limits.memory_mb", self.limits.memory_mb.map(u64::from)),
+            ("limits.timeout_ms", self.limits.timeout_ms),
+            ("limits.fuel", self.limits.fuel),
+            ("wasi.scratch_mb", scratch_mb.map(u64::from)),
         ] {
             if value == Some(0) {
-                return Err(bad(format!("limits.{key}"), "it is 0", "use 1 or more, or leave the key out"));
+                return Err(bad(place, "it is 0", "use 1 or more, or leave the key out"));
             }
         }
         Ok(())
@@ -362,6 +380,15 @@ timeout_ms = 5000
     }
 
     #[test]
+    fn a_manifest_asks_for_wasi_and_for_scratch_files() {
+        assert_eq!((Manifest::parse(GOOD).unwrap().wasi, RunLimits::default().scratch_bytes), (None, 0));
+        let bare = Manifest::parse(&format!("{GOOD}\n[wasi]\n")).unwrap();
+        assert_eq!((bare.wasi.clone(), bare.limits().scratch_bytes), (Some(WasiAsk::default()), 0));
+        let with_files = Manifest::parse(&format!("{GOOD}\n[wasi]\nscratch_mb = 3\n")).unwrap();
+        assert_eq!(with_files.limits().scratch_bytes, 3 * MIB);
+    }
+
+    #[test]
     fn a_bad_manifest_is_refused_with_place_and_remedy() {
         check("license", "licence", &["line 6", "unknown field `licence`", "expected one of"]);
         check("[audit]", "[audits]", &["unknown field `audits`"]);
@@ -381,6 +408,9 @@ timeout_ms = 5000
         check("crm.account.read", "secret.reveal", &["audit.actions[0]", "the host's own"]);
         check("memory_mb = 32", "memory_mb = 0", &["limits.memory_mb", "1 or more"]);
         check("memory_mb = 32", "memory_mb = -1", &["line 22"]);
+        check("[limits]", "[wasi]\nscratch_mb = 0\n[limits]", &["wasi.scratch_mb", "1 or more"]);
+        check("[limits]", "[wasi]\nscratch = 1\n[limits]", &["unknown field `scratch`", "scratch_mb"]);
+        check("[limits]", "[wasi]\nenvironment = []\n[limits]", &["unknown field `environment`"]);
         check("description = \"Look up accounts\"", "description = \"\"", &["package.description", "is empty"]);
     }
 

@@ -32,6 +32,8 @@ pub enum Reason {
     Trap,
     /// The host stopped before the run ended.
     Cancelled,
+    /// A rule of the operator or the tenant forbids the run, which did not begin.
+    Denied,
 }
 
 impl Reason {
@@ -49,6 +51,7 @@ impl Reason {
             Self::OutputInvalid => "output_invalid",
             Self::Trap => "trap",
             Self::Cancelled => "cancelled",
+            Self::Denied => "denied",
         }
     }
 
@@ -68,6 +71,7 @@ impl Reason {
             Self::OutputInvalid => "the skill must return JSON that fits the output schema it declares",
             Self::Trap => "the skill crashed; its log has the message and place",
             Self::Cancelled => "call again",
+            Self::Denied => "ask the operator to lift the rule, or install a version that keeps to it",
         }
     }
 }
