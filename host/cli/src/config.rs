@@ -51,6 +51,8 @@ pub struct LimitsConfig {
     pub timeout_ms: Option<u64>,
     /// Mebibytes of a run's memory; 128 at the most.
     pub memory_mb: Option<u64>,
+    /// Mebibytes of a run's scratch files; 0 for none.
+    pub scratch_mb: Option<u64>,
 }
 
 impl Config {
@@ -88,6 +90,9 @@ impl Config {
         if let Some(mb) = self.limits.memory_mb {
             ceiling.memory_bytes = mb * MIB;
         }
+        if let Some(mb) = self.limits.scratch_mb {
+            ceiling.scratch_bytes = mb * MIB;
+        }
         ceiling
     }
 
@@ -112,6 +117,7 @@ impl Config {
         set(&mut self.limits.fuel, "CLAWHOLD_LIMITS_FUEL", environment)?;
         set(&mut self.limits.timeout_ms, "CLAWHOLD_LIMITS_TIMEOUT_MS", environment)?;
         set(&mut self.limits.memory_mb, "CLAWHOLD_LIMITS_MEMORY_MB", environment)?;
+        set(&mut self.limits.scratch_mb, "CLAWHOLD_LIMITS_SCRATCH_MB", environment)?;
         let mut pure = None;
         set(&mut pure, "CLAWHOLD_REQUIRE_PURE", environment)?;
         self.require_pure = pure.unwrap_or(self.require_pure);
@@ -140,6 +146,9 @@ impl Config {
             if value.is_some_and(|value| value == 0 || value > most) {
                 bail!("limits.{key}: use 1 to {most}");
             }
+        }
+        if self.limits.scratch_mb.is_some_and(|mb| mb > 1024) {
+            bail!("limits.scratch_mb: use 0 to 1024; every run that is under way may take that much of the disk");
         }
         if let Some(mistake) = self.tenant_quotas.mistakes().first() {
             bail!("{mistake}");
@@ -173,6 +182,7 @@ mod tests {
         refused("tenant_quotas:\n  Acme:\n    max_concurrent_runs: 1\n", &["Acme", "tenant's id"]);
         refused("limits:\n  memory_mb: 4096\n", &["limits.memory_mb", "1 to 128"]);
         refused("limits:\n  memory_mb: 64 MiB\n", &["line 2"]);
+        refused("limits:\n  scratch_mb: 4096\n", &["limits.scratch_mb", "0 to 1024"]);
         refused("require_pure: sometimes\n", &["line 1"]);
         refused("tenant_quotas:\n  acme-corp:\n    require_pur: true\n", &["require_pur", "line 3", "require_pure"]);
         refused("run_slots: 0\n", &["run_slots"]);

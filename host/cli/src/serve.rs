@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use clawhold_capabilities::{
-    AddressRule, Backends, Egress, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker,
-};
+use clawhold_capabilities::{AddressRule, Backends, Egress, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
 use clawhold_runtime::{Host, Parts, StoreRows};
 use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};

@@ -19,10 +19,10 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::Refused;
 use crate::engine::Settings;
 use crate::linkers::Linkers;
 use crate::run::Skill;
-use crate::Refused;
 
 const MAC_BYTES: usize = 32;
 
@@ -110,7 +110,12 @@ impl<T: Send + 'static> Artifacts<T> {
     }
 
     /// The component, from memory, else from disk, else compiled from what `wasm` gives: once, whoever asks.
-    pub(crate) async fn load<W>(&self, linkers: &Linkers<T>, digest: Digest, wasm: W) -> Result<Arc<Skill<T>>, LoadError>
+    pub(crate) async fn load<W>(
+        &self,
+        linkers: &Linkers<T>,
+        digest: Digest,
+        wasm: W,
+    ) -> Result<Arc<Skill<T>>, LoadError>
     where
         W: Future<Output = anyhow::Result<Vec<u8>>> + Send,
     {

@@ -165,7 +165,10 @@ impl<T: Send + 'static> Sandbox<T> {
 
     fn store(&self, budget: &Budget, host: T) -> Store<Guest<T>> {
         let limits = &budget.limits;
-        let mut store = Store::new(&self.engine, Guest { meter: Meter::new(limits), stopped: None, engine: self.engine.clone(), host });
+        let mut store = Store::new(
+            &self.engine,
+            Guest { meter: Meter::new(limits), stopped: None, engine: self.engine.clone(), host },
+        );
         store.limiter(|guest| &mut guest.meter);
         store.set_fuel(limits.fuel).expect("the engine meters fuel");
         let most = limits.host_call_bytes.max(limits.output_bytes);

@@ -82,7 +82,13 @@ impl Default for RunLimits {
 impl RunLimits {
     /// The most that an operator allows when the configuration says nothing.
     pub fn default_ceiling() -> Self {
-        Self { fuel: 10_000_000_000, wall_ms: 60_000, memory_bytes: 128 * MIB, scratch_bytes: 64 * MIB, ..Self::default() }
+        Self {
+            fuel: 10_000_000_000,
+            wall_ms: 60_000,
+            memory_bytes: 128 * MIB,
+            scratch_bytes: 64 * MIB,
+            ..Self::default()
+        }
     }
 
     /// How long a run may last.

@@ -150,7 +150,10 @@ mod tests {
             lines.print(bytes);
         }
         let journal = lock(&journal);
-        assert_eq!((journal.log.iter().map(String::as_str).collect::<Vec<_>>(), journal.log_dropped), (expected.to_vec(), dropped));
+        assert_eq!(
+            (journal.log.iter().map(String::as_str).collect::<Vec<_>>(), journal.log_dropped),
+            (expected.to_vec(), dropped)
+        );
     }
 
     #[test]

@@ -9,3 +9,4 @@ mod roles;
 mod stop;
 mod support;
 mod warm;
+mod wasi;
