@@ -67,7 +67,7 @@ impl Wasi {
         Self {
             ctx: ctx.build(),
             table,
-            scratch: Scratch::new(root, &host.limits),
+            scratch: Scratch::new(root, &host.limits, &host.journal),
             http,
             hooks: Hooks::new(host.authority.clone(), &host.limits, &host.journal),
         }

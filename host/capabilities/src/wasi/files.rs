@@ -29,6 +29,7 @@ use self::types::{
     HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 use super::scratch::{Account, DEPTH, RunDir, ScratchRoot};
+use crate::{Journal, lock};
 
 /// The guest's name of the directory.
 const NAME: &str = "/tmp";
@@ -44,8 +45,8 @@ type Handle = Resource<Descriptor>;
 /// The scratch files of a run, if it may have any.
 pub(crate) struct Scratch {
     root: Option<Arc<ScratchRoot>>,
-    bytes: u64,
-    files: u32,
+    limits: RunLimits,
+    journal: Arc<Mutex<Journal>>,
     made: Option<Made>,
 }
 
@@ -60,9 +61,9 @@ struct Made {
 }
 
 impl Scratch {
-    pub(crate) fn new(root: Option<Arc<ScratchRoot>>, limits: &RunLimits) -> Self {
+    pub(crate) fn new(root: Option<Arc<ScratchRoot>>, limits: &RunLimits, journal: &Arc<Mutex<Journal>>) -> Self {
         let root = root.filter(|_| limits.scratch_bytes > 0);
-        Self { root, bytes: limits.scratch_bytes, files: limits.scratch_files, made: None }
+        Self { root, limits: limits.clone(), journal: Arc::clone(journal), made: None }
     }
 
     /// The directory, made when it is asked for first; nothing when the run may have none.
@@ -72,7 +73,10 @@ impl Scratch {
         }
         let Some(root) = &self.root else { return Ok(None) };
         let run = RunDir::create(Arc::clone(root))?;
-        let account = Arc::new(Mutex::new(Account::new(run.dir.try_clone()?, self.bytes, self.files)));
+        let (journal, lines) = (Arc::clone(&self.journal), self.limits.log_lines);
+        let explain = Box::new(move |line| lock(&journal).line(lines, line));
+        let (bytes, files) = (self.limits.scratch_bytes, self.limits.scratch_files);
+        let account = Arc::new(Mutex::new(Account::new(run.dir.try_clone()?, bytes, files, explain)));
         let file = run.dir.try_clone()?.into_std_file();
         let preopen = Dir::new(file, FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE, true);
         let made = Made { preopen: preopen.clone(), account, depths: HashMap::new(), _removed_on_drop: run };

@@ -120,11 +120,14 @@ pub(super) struct Account {
     above: bool,
     /// What the guest has open, or had.
     open: Vec<Weak<File>>,
+    /// Where the guest's author reads why a write failed: the error that a program sees often says less.
+    explain: Option<Box<dyn FnOnce(String) + Send>>,
 }
 
 impl Account {
-    pub(super) fn new(dir: Dir, most_bytes: u64, most_files: u32) -> Self {
-        Self { dir, most_bytes, most_files, bytes: 0, files: 0, above: false, open: Vec::new() }
+    pub(super) fn new(dir: Dir, most_bytes: u64, most_files: u32, explain: Box<dyn FnOnce(String) + Send>) -> Self {
+        let open = Vec::new();
+        Self { dir, most_bytes, most_files, bytes: 0, files: 0, above: false, open, explain: Some(explain) }
     }
 
     /// Something was removed or cut, or did not come to be.
@@ -139,7 +142,7 @@ impl Account {
             self.measure()?;
         }
         if more > self.most_bytes.saturating_sub(self.bytes) {
-            return Err(full());
+            return Err(self.full("more bytes"));
         }
         self.bytes += more;
         Ok(())
@@ -151,7 +154,7 @@ impl Account {
             self.measure()?;
         }
         if self.files >= self.most_files {
-            return Err(full());
+            return Err(self.full("more files"));
         }
         self.files += 1;
         Ok(())
@@ -160,11 +163,22 @@ impl Account {
     /// Whether another may be opened.
     pub(super) fn may_open(&mut self) -> io::Result<()> {
         self.open.retain(|file| file.strong_count() > 0);
-        if self.open.len() < OPEN { Ok(()) } else { Err(full()) }
+        if self.open.len() < OPEN { Ok(()) } else { Err(self.full("more of them open")) }
     }
 
     pub(super) fn opened(&mut self, file: &Arc<File>) {
         self.open.push(Arc::downgrade(file));
+    }
+
+    /// What a guest is told at a limit: that its disk is full. Explained once a run.
+    fn full(&mut self, wanted: &str) -> io::Error {
+        if let Some(explain) = self.explain.take() {
+            explain(format!(
+                "warn wasi:filesystem: no room for {wanted}; a run may have {} bytes in {} scratch files and hold {OPEN} of them open; ask for more bytes with `scratch_mb` under [wasi] in skill.toml",
+                self.most_bytes, self.most_files
+            ));
+        }
+        rustix::io::Errno::NOSPC.into()
     }
 
     /// Counts anew: what has a name, and what is open without one. Only after something shrank, so a guest at its limit
@@ -200,11 +214,6 @@ fn tree(dir: &Dir, bytes: &mut u64, files: &mut u32) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// What a guest is told at a limit: that its disk is full.
-fn full() -> io::Error {
-    rustix::io::Errno::NOSPC.into()
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! Files, step by step.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use clawhold_skill::{Error, data, skill};
 use wasip2::filesystem::types::{Descriptor, DescriptorFlags, OpenFlags, PathFlags};
 
 use crate::end;
+
+const EIO: i32 = 29;
 
 /// One step. Which of the fields count depends on what it does.
 #[data]
@@ -29,6 +31,10 @@ fn files(steps: Vec<Step>, ends: Option<String>) -> Result<Vec<String>, Error> {
         .iter()
         .map(|step| match done(step, &mut kept) {
             Ok(said) => said,
+            // What a stream says of its error, WASI's C library makes an `EIO` of.
+            Err(error) if error.kind() == ErrorKind::StorageFull || error.raw_os_error() == Some(EIO) => {
+                "full".to_owned()
+            }
             Err(error) => format!("{:?}", error.kind()),
         })
         .collect();

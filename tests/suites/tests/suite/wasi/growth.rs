@@ -30,11 +30,14 @@ fn hostile_12_pollables_and_fields_cannot_grow_without_end() {
 #[test]
 fn header_fields_have_one_size_limit_whatever_their_number() {
     let on = OnWasi::start();
-    for value_bytes in [1_u64, 100, 4096] {
-        let taken = on.output("wasi.fill_fields", &json!({ "value_bytes": value_bytes })).as_u64().unwrap();
-        assert!(taken <= 32 << 10 && (taken > 0), "{taken}");
+    let fill = |values: u64, value_bytes: u64| json!({ "values": values, "value_bytes": value_bytes });
+    for (values, value_bytes) in [(100, 1), (50, 400), (7, 4096)] {
+        assert_eq!(on.output("wasi.fill_fields", &fill(values, value_bytes)), true);
     }
-    assert_eq!(on.output("wasi.fill_fields", &json!({ "value_bytes": 1 << 20 })), 0);
+    for (values, value_bytes) in [(2000, 0), (2000, 1), (8, 4096), (1, 1 << 20)] {
+        let run = on.stopped("wasi.fill_fields", &fill(values, value_bytes), "trap");
+        assert!(run["message"].as_str().unwrap().contains("size of fields exceeds limit"), "{run}");
+    }
 }
 
 #[test]
