@@ -8,6 +8,7 @@
 mod files;
 mod http;
 mod lines;
+mod output;
 mod poll;
 mod scratch;
 

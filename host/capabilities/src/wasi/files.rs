@@ -9,26 +9,21 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
 use clawhold_tenancy::RunLimits;
 use wasmtime::component::{HasData, Resource};
-use wasmtime_wasi::async_trait;
 use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
-use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, FsError, FsResult, OutputStream, Pollable, ReaddirIterator, StreamError,
-    StreamResult,
-};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult, ReaddirIterator};
 use wasmtime_wasi::{FsPerms, OpenMode};
 
 use self::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, Host, HostDescriptor,
     HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
-use super::scratch::{Account, DEPTH, RunDir, ScratchRoot};
+use super::output::Output;
+use super::scratch::{Account, DEPTH, RunDir, ScratchRoot, locked};
 use crate::{Journal, lock};
 
 /// The guest's name of the directory.
@@ -36,9 +31,6 @@ const NAME: &str = "/tmp";
 
 /// Bytes of a path.
 const PATH_BYTES: usize = 1024;
-
-/// Bytes of one write to a stream.
-const WRITE_BYTES: usize = 64 * 1024;
 
 type Handle = Resource<Descriptor>;
 
@@ -94,10 +86,6 @@ impl Scratch {
     }
 }
 
-fn locked(account: &Mutex<Account>) -> MutexGuard<'_, Account> {
-    account.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What serves a call.
 pub(crate) struct FilesOfRun<'a> {
     pub(crate) inner: WasiFilesystemCtxView<'a>,
@@ -133,7 +121,7 @@ impl FilesOfRun<'_> {
     fn stream(&mut self, handle: &Handle, at: Option<u64>) -> FsResult<Resource<DynOutputStream>> {
         let file = self.file(handle)?;
         let account = Arc::clone(&self.scratch.made()?.account);
-        let stream: DynOutputStream = Box::new(Output { file, at, account });
+        let stream: DynOutputStream = Box::new(Output::new(file, at, account));
         Ok(self.inner.table.push(stream)?)
     }
 }
@@ -370,51 +358,4 @@ impl HostDirectoryEntryStream for FilesOfRun<'_> {
     fn drop(&mut self, stream: Resource<ReaddirIterator>) -> wasmtime::Result<()> {
         HostDirectoryEntryStream::drop(&mut self.inner, stream)
     }
-}
-
-/// A stream into a file. It writes at once and leaves nothing to be written later, so what was counted is what is there.
-struct Output {
-    file: Arc<File>,
-    /// Where the next byte goes; at the end of the file, wherever that is, when not set.
-    at: Option<u64>,
-    account: Arc<Mutex<Account>>,
-}
-
-impl Output {
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let at = match self.at {
-            Some(at) => at,
-            None => self.file.metadata()?.len(),
-        };
-        let end = at.checked_add(bytes.len() as u64).ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        locked(&self.account).grow(&self.file, end)?;
-        self.file.write_all_at(bytes, at)?;
-        if self.at.is_some() {
-            self.at = Some(end);
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl OutputStream for Output {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        if bytes.len() > WRITE_BYTES {
-            return Err(StreamError::trap("more was written at once than check-write allows"));
-        }
-        self.put(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES)
-    }
-}
-
-#[async_trait]
-impl Pollable for Output {
-    async fn ready(&mut self) {}
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _};
@@ -122,6 +122,10 @@ pub(super) struct Account {
     open: Vec<Weak<File>>,
     /// Where the guest's author reads why a write failed: the error that a program sees often says less.
     explain: Option<Box<dyn FnOnce(String) + Send>>,
+}
+
+pub(super) fn locked(account: &Mutex<Account>) -> MutexGuard<'_, Account> {
+    account.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Account {

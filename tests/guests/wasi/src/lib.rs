@@ -126,6 +126,14 @@ fn end(how: &str) -> Result<(), Error> {
         "error" => Err(Error::failed("as asked")),
         "panic" => panic!("as asked"),
         "exit" => std::process::exit(3),
+        "ask" => {
+            let _answer = clawhold_skill::http::get("https://acme.example.com/allowed/x").send();
+            Ok(())
+        }
+        "ask_by_wasi" => {
+            requests::ask("https", "acme.example.com", "/allowed/x");
+            Ok(())
+        }
         "spin" => loop {
             std::hint::black_box(0);
         },

@@ -44,6 +44,11 @@ fn fetch_unfinished(scheme: String, authority: String, path: String) -> String {
     ended(handle(request, None).map_err(|code| format!("{code:?}")))
 }
 
+/// Sends a request and waits for its answer.
+pub(crate) fn ask(scheme: &str, authority: &str, path: &str) -> String {
+    ended(handle(request(scheme, authority, path, Fields::new()), None).map_err(told))
+}
+
 fn request(scheme: &str, authority: &str, path: &str, fields: Fields) -> OutgoingRequest {
     let request = OutgoingRequest::new(fields);
     let scheme = match scheme {

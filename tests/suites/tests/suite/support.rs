@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use clawhold_capabilities::Transport;
 use clawhold_cli::config::Config;
 use clawhold_cli::{build_skill, serve};
 use clawhold_runtime::Host;
@@ -57,7 +58,12 @@ impl TestHost {
 
     /// A host with this configuration, on loopback, which skills may reach.
     pub(crate) fn with(yaml: &str) -> Self {
-        Self::within(Arc::new(tempfile::tempdir().unwrap()), yaml, None)
+        Self::within(Arc::new(tempfile::tempdir().unwrap()), yaml, None, None)
+    }
+
+    /// A host whose skills' requests end here instead of in the network.
+    pub(crate) fn with_transport(transport: Arc<dyn Transport>) -> Self {
+        Self::within(Arc::new(tempfile::tempdir().unwrap()), "", None, Some(transport))
     }
 
     /// Stops, and starts again in the same folder with another configuration.
@@ -66,17 +72,22 @@ impl TestHost {
         let served = self.begin_stop();
         self.runtime.block_on(served).unwrap();
         drop(self);
-        Self::within(folder, yaml, Some(operator))
+        Self::within(folder, yaml, Some(operator), None)
     }
 
-    fn within(folder: Arc<TempDir>, yaml: &str, operator: Option<String>) -> Self {
+    fn within(
+        folder: Arc<TempDir>,
+        yaml: &str,
+        operator: Option<String>,
+        transport: Option<Arc<dyn Transport>>,
+    ) -> Self {
         let mut config = Config::parse(yaml).unwrap();
         config.run_slots.get_or_insert(8);
         config.egress.open.push("127.0.0.1/32".parse().unwrap());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel();
         let (host, operator, url, served) = runtime.block_on(async {
-            let host = serve::host(folder.path(), &config, None).await.unwrap();
+            let host = serve::host(folder.path(), &config, transport).await.unwrap();
             let first = host.first_operator_token(|_| Ok(())).await.unwrap();
             let first = first.map(|made| made.token.expose_secret().to_owned());
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

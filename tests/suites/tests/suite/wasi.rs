@@ -25,7 +25,10 @@ pub(crate) struct OnWasi {
 
 impl OnWasi {
     pub(crate) fn with(yaml: &str, origin: &str) -> Self {
-        let test = TestHost::with(yaml);
+        Self::on(TestHost::with(yaml), origin)
+    }
+
+    pub(crate) fn on(test: TestHost, origin: &str) -> Self {
         let admin = test.tenant("acme-corp");
         test.publish(guest());
         test.install("acme-corp", &admin, "northwind/wasi", &json!({ "origin": origin }), &[]);

@@ -1,10 +1,14 @@
 //! Scratch files: within their bounds, below their directory, and gone with the run.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use clawhold_capabilities::{Bounds, Incoming, Outgoing, Transport, TransportError};
 use serde_json::{Value, json};
 
 use super::OnWasi;
+use crate::support::TestHost;
 
 const MIB: u64 = 1 << 20;
 
@@ -79,7 +83,6 @@ fn scratch_files_are_gone_after_every_kind_of_end() {
 #[test]
 fn scratch_files_are_gone_when_the_host_stops_and_cuts_the_run() {
     let mut on = OnWasi::start();
-    let folder = on.test.folder().to_owned();
     let url = format!("{}/v1/tenants/acme-corp/skills/wasi.files/invoke", on.test.url);
     let input = json!({ "steps": [step("write", "/tmp/file", 1000)], "ends": "sleep" }).to_string();
     let token = format!("Bearer {}", on.admin);
@@ -93,7 +96,38 @@ fn scratch_files_are_gone_when_the_host_stops_and_cuts_the_run() {
     let _ended = asking.join().unwrap();
     assert_eq!(left(&on), Vec::<PathBuf>::new());
     drop(on.test.begin_stop());
-    drop(folder);
+}
+
+struct Failing;
+
+#[async_trait]
+impl Transport for Failing {
+    async fn send(&self, _: Outgoing, _: Bounds) -> Result<Incoming, TransportError> {
+        panic!("a mistake in the host")
+    }
+}
+
+#[test]
+fn scratch_files_are_gone_when_a_host_function_panics() {
+    let on = OnWasi::on(TestHost::with_transport(Arc::new(Failing)), "https://acme.example.com");
+    for ends in ["ask", "ask_by_wasi"] {
+        let steps = json!([step("write", "/tmp/file", 1000), step("keep", "/tmp/kept", 0)]);
+        let answer = on.invoke("wasi.files", &json!({ "steps": steps, "ends": ends }));
+        assert_eq!(answer.body["reason"], "cancelled", "{ends}: {}", answer.body);
+        assert_eq!(left(&on), Vec::<PathBuf>::new(), "{ends}");
+    }
+    assert_eq!(on.output("wasi.echo", &json!({ "text": "still here" })), "still here");
+}
+
+#[test]
+fn scratch_files_of_a_killed_host_are_gone_when_the_next_one_starts() {
+    let on = OnWasi::start();
+    let killed = on.test.folder().join("scratch/of-a-killed-host/of-a-run");
+    std::fs::create_dir_all(killed.join("deep/er")).unwrap();
+    std::fs::write(killed.join("deep/er/secret"), "x").unwrap();
+    let on = OnWasi { test: on.test.restarted(""), admin: on.admin };
+    assert!(!on.test.folder().join("scratch/of-a-killed-host").exists());
+    check(&on, &[(step("write", "/tmp/a", 1), "ok")]);
 }
 
 #[test]
