@@ -7,9 +7,9 @@
 
 mod files;
 mod http;
-mod lines;
 mod output;
 mod poll;
+mod printed;
 mod scratch;
 
 use clawhold_sandbox::{Guest, Linker};
@@ -26,8 +26,8 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView};
 
 use self::files::{FilesOfRun, Scratch};
 use self::http::Hooks;
-use self::lines::Lines;
 use self::poll::Polls;
+use self::printed::Printed;
 use crate::exits::{HEADER_BYTES, URL_BYTES};
 use crate::{RunHost, lock};
 
@@ -59,8 +59,8 @@ impl Wasi {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(HEADER_BYTES);
         let mut ctx = WasiCtx::builder();
-        ctx.stdout(Lines::new("info", &host.journal, &host.limits))
-            .stderr(Lines::new("warn", &host.journal, &host.limits))
+        ctx.stdout(Printed::new("info", &host.journal, &host.limits))
+            .stderr(Printed::new("warn", &host.journal, &host.limits))
             .max_random_size(RANDOM_BYTES)
             // A call on a local file takes microseconds, and a task that outlives the run must not touch its files.
             .allow_blocking_current_thread(true);

@@ -138,7 +138,7 @@ fn end(how: &str) -> Result<(), Error> {
             std::hint::black_box(0);
         },
         "sleep" => {
-            std::thread::sleep(Duration::from_secs(3600));
+            std::thread::sleep(Duration::from_hours(1));
             Ok(())
         }
         "hoard" => {

@@ -17,11 +17,11 @@ const WRITE_BYTES: usize = 4096;
 
 /// One of the guest's two outputs. All streams that the guest opens on it write to the same line.
 #[derive(Clone)]
-pub(crate) struct Lines {
+pub(crate) struct Printed {
     level: &'static str,
     journal: Arc<Mutex<Journal>>,
-    most_lines: u32,
-    most_bytes: usize,
+    lines: u32,
+    bytes: usize,
     line: Arc<Mutex<Line>>,
 }
 
@@ -41,13 +41,13 @@ enum Place {
     Counted,
 }
 
-impl Lines {
+impl Printed {
     pub(crate) fn new(level: &'static str, journal: &Arc<Mutex<Journal>>, limits: &RunLimits) -> Self {
         Self {
             level,
             journal: Arc::clone(journal),
-            most_lines: limits.log_lines,
-            most_bytes: limits.log_line_bytes as usize,
+            lines: limits.log_lines,
+            bytes: limits.log_line_bytes as usize,
             line: Arc::default(),
         }
     }
@@ -58,12 +58,12 @@ impl Lines {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
             if let Place::None = line.at {
-                line.at = if journal.log.len() < self.most_lines as usize {
+                line.at = if journal.log.len() < self.lines as usize {
                     Place::Kept(journal.log.len())
                 } else {
                     Place::Counted
                 };
-                journal.line(self.most_lines, format!("{} ", self.level));
+                journal.line(self.lines, format!("{} ", self.level));
             }
             if let Place::Kept(at) = line.at
                 && let Some(kept) = journal.log.get_mut(at)
@@ -78,7 +78,7 @@ impl Lines {
 
     /// Adds text to a line, as much as it may still have.
     fn add(&self, kept: &mut String, rest: &mut Vec<u8>, text: &[u8], ends: bool) {
-        let most = self.level.len() + 1 + self.most_bytes;
+        let most = self.level.len() + 1 + self.bytes;
         rest.extend_from_slice(&text[..text.len().min(most)]);
         let bytes = std::mem::take(rest);
         let mut chunks = bytes.utf8_chunks().peekable();
@@ -97,13 +97,13 @@ impl Lines {
     }
 }
 
-impl IsTerminal for Lines {
+impl IsTerminal for Printed {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Lines {
+impl StdoutStream for Printed {
     /// For versions of WASI that are not served.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(sink())
@@ -115,7 +115,7 @@ impl StdoutStream for Lines {
 }
 
 #[async_trait]
-impl OutputStream for Lines {
+impl OutputStream for Printed {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() > WRITE_BYTES {
             return Err(StreamError::trap("more was written at once than check-write allows"));
@@ -134,7 +134,7 @@ impl OutputStream for Lines {
 }
 
 #[async_trait]
-impl Pollable for Lines {
+impl Pollable for Printed {
     async fn ready(&mut self) {}
 }
 
@@ -145,7 +145,7 @@ mod tests {
     #[track_caller]
     fn check(limits: &RunLimits, writes: &[&[u8]], expected: &[&str], dropped: u64) {
         let journal = Arc::default();
-        let lines = Lines::new("info", &journal, limits);
+        let lines = Printed::new("info", &journal, limits);
         for bytes in writes {
             lines.print(bytes);
         }
