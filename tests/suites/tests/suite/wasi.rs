@@ -14,7 +14,7 @@ use crate::support::{Answer, TestHost, build};
 /// The guest that tries what a program can try on WASI.
 pub(crate) fn guest() -> &'static [u8] {
     static GUEST: OnceLock<Vec<u8>> = OnceLock::new();
-    GUEST.get_or_init(|| build("tests/guests/wasi"))
+    GUEST.get_or_init(|| build(&format!("tests/guests/{}", "wasi")))
 }
 
 /// A host where acme-corp has the guest, which may send requests to `origin`.

@@ -7,7 +7,7 @@ use crate::support::{TestHost, build_failed, root};
 
 #[test]
 fn sockets_are_refused_at_publish() {
-    let said = build_failed("tests/guests/sockets");
+    let said = build_failed(&format!("tests/guests/{}", "sockets"));
     assert!(said.contains("wasi:sockets/") && said.contains("`http`"), "{said}");
 
     let manifest = std::fs::read_to_string(root().join("tests/guests/sockets/skill.toml")).unwrap();
