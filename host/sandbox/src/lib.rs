@@ -21,6 +21,7 @@ mod compile;
 pub mod contract;
 mod engine;
 mod gate;
+mod linkers;
 mod meter;
 mod prescan;
 mod run;
