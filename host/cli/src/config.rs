@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clawhold_tenancy::RunLimits;
-use clawhold_tenancy::limits::MIB;
+use clawhold_tenancy::limits::{Asked, TABLE};
 use clawhold_tenancy::quota::Quotas;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -24,7 +24,7 @@ pub struct Config {
     /// What skills may reach.
     pub egress: EgressConfig,
     /// The most that any run may use.
-    pub limits: LimitsConfig,
+    pub limits: Asked,
     /// Runs at the same time, over all tenants. 64.
     pub run_slots: Option<u32>,
     /// What each tenant may use.
@@ -37,18 +37,6 @@ pub struct Config {
 pub struct EgressConfig {
     /// Ranges of private addresses that skills may reach, such as `10.1.0.0/16`.
     pub open: Vec<IpNet>,
-}
-
-/// `limits`
-#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitsConfig {
-    /// Fuel of a run.
-    pub fuel: Option<u64>,
-    /// Milliseconds of a run.
-    pub timeout_ms: Option<u64>,
-    /// Mebibytes of a run's memory; 128 at the most.
-    pub memory_mb: Option<u64>,
 }
 
 impl Config {
@@ -76,17 +64,7 @@ impl Config {
 
     /// The ceiling that the limits make.
     pub fn ceiling(&self) -> RunLimits {
-        let mut ceiling = RunLimits::default_ceiling();
-        if let Some(fuel) = self.limits.fuel {
-            ceiling.fuel = fuel;
-        }
-        if let Some(ms) = self.limits.timeout_ms {
-            ceiling.wall_ms = ms;
-        }
-        if let Some(mb) = self.limits.memory_mb {
-            ceiling.memory_bytes = mb * MIB;
-        }
-        ceiling
+        self.limits.over(RunLimits::default_ceiling())
     }
 
     fn overlay(&mut self, environment: &HashMap<String, String>) -> anyhow::Result<()> {
@@ -107,9 +85,13 @@ impl Config {
         set(&mut self.operations_listen, "CLAWHOLD_OPERATIONS_LISTEN", environment)?;
         set(&mut self.data_dir, "CLAWHOLD_DATA_DIR", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
-        set(&mut self.limits.fuel, "CLAWHOLD_LIMITS_FUEL", environment)?;
-        set(&mut self.limits.timeout_ms, "CLAWHOLD_LIMITS_TIMEOUT_MS", environment)?;
-        set(&mut self.limits.memory_mb, "CLAWHOLD_LIMITS_MEMORY_MB", environment)?;
+        for limit in TABLE {
+            let mut value = None;
+            set(&mut value, &format!("CLAWHOLD_LIMITS_{}", limit.key.to_uppercase()), environment)?;
+            if let Some(value) = value {
+                self.limits.put(limit.key, value).expect("the table names keys that there are");
+            }
+        }
         if let Some(text) = environment.get("CLAWHOLD_EGRESS_OPEN") {
             let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
             self.egress.open = ranges
@@ -127,14 +109,8 @@ impl Config {
         if self.run_slots.is_some_and(|slots| !(1..=512).contains(&slots)) {
             bail!("run_slots: use 1 to 512; each slot reserves address space");
         }
-        for (key, value, most) in [
-            ("fuel", self.limits.fuel, 1_000_000_000_000),
-            ("timeout_ms", self.limits.timeout_ms, 600_000),
-            ("memory_mb", self.limits.memory_mb, 128),
-        ] {
-            if value.is_some_and(|value| value == 0 || value > most) {
-                bail!("limits.{key}: use 1 to {most}");
-            }
+        if let Some(mistake) = self.limits.mistake() {
+            bail!("{mistake}");
         }
         if let Some(mistake) = self.tenant_quotas.mistakes().first() {
             bail!("{mistake}");

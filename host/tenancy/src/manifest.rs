@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::MIB;
+use crate::limits::Asked;
 use crate::policy::{HostPattern, Method};
 use crate::{PackageName, RunLimits, SecretName};
 
@@ -60,7 +60,7 @@ pub struct Manifest {
     pub audit: AuditAsk,
     /// What it needs.
     #[serde(default)]
-    pub limits: LimitsAsk,
+    pub limits: Asked,
 }
 
 /// `[package]`.
@@ -119,21 +119,6 @@ pub struct AuditAsk {
     pub actions: Vec<String>,
 }
 
-/// `[limits]`: what is not set has its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LimitsAsk {
-    /// Mebibytes of memory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_mb: Option<u32>,
-    /// Milliseconds from admission to answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-    /// Fuel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fuel: Option<u64>,
-}
-
 impl Manifest {
     /// Reads and checks a manifest.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
@@ -151,17 +136,7 @@ impl Manifest {
 
     /// The limits that it asks for, before any ceiling.
     pub fn limits(&self) -> RunLimits {
-        let mut limits = RunLimits::default();
-        if let Some(mb) = self.limits.memory_mb {
-            limits.memory_bytes = u64::from(mb) * MIB;
-        }
-        if let Some(ms) = self.limits.timeout_ms {
-            limits.wall_ms = ms;
-        }
-        if let Some(fuel) = self.limits.fuel {
-            limits.fuel = fuel;
-        }
-        limits
+        self.limits.over(RunLimits::default())
     }
 
     fn check(&self) -> Result<(), ManifestError> {
@@ -200,14 +175,9 @@ impl Manifest {
                 ));
             }
         }
-        for (key, value) in [
-            ("memory_mb", self.limits.memory_mb.map(u64::from)),
-            ("timeout_ms", self.limits.timeout_ms),
-            ("fuel", self.limits.fuel),
-        ] {
-            if value == Some(0) {
-                return Err(bad(format!("limits.{key}"), "it is 0", "use 1 or more, or leave the key out"));
-            }
+        // Only what is no limit at all is an error: what is more than the operator allows is cut when it is installed.
+        if let Some((limit, _)) = self.limits.set().find(|(_, value)| *value == 0) {
+            return Err(bad(format!("limits.{}", limit.key), "it is 0", "use 1 or more, or leave the key out"));
         }
         Ok(())
     }
@@ -317,6 +287,7 @@ fn printable(place: &str, text: &str, longest: usize) -> Result<(), ManifestErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MIB;
 
     const GOOD: &str = r#"
 [package]

@@ -58,6 +58,7 @@ const BENCHMARKS: [Benchmark; 2] = [
 ];
 
 fn main() -> anyhow::Result<()> {
+    clawhold_cli::compiler_process();
     let (mut as_json, mut only) = (false, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {

@@ -9,3 +9,9 @@ mod roles;
 mod stop;
 mod support;
 mod warm;
+
+/// This binary is its own compiler process, as `clawhold` is.
+#[ctor::ctor(unsafe)]
+fn compiler_process() {
+    clawhold_cli::compiler_process();
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use clawhold_capabilities::Transport;
 use clawhold_cli::config::Config;
 use clawhold_cli::{build_skill, serve};
 use clawhold_runtime::Host;
@@ -18,14 +19,19 @@ use ureq::Agent;
 
 /// A running host.
 pub(crate) struct TestHost {
-    pub(crate) url: String,
+    pub(crate) api: Api,
     pub(crate) host: Arc<Host>,
-    pub(crate) operator: String,
     pub(crate) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
-    agent: Agent,
     folder: TempDir,
+}
+
+/// A host's API, as its operator sees it.
+pub(crate) struct Api {
+    pub(crate) url: String,
+    pub(crate) operator: String,
+    agent: Agent,
 }
 
 /// An answer.
@@ -57,6 +63,11 @@ impl TestHost {
 
     /// A host with this configuration, on loopback, which skills may reach.
     pub(crate) fn with(yaml: &str) -> Self {
+        Self::over(yaml, None)
+    }
+
+    /// The same over another network than the real one.
+    pub(crate) fn over(yaml: &str, transport: Option<Arc<dyn Transport>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::parse(yaml).unwrap();
         config.run_slots.get_or_insert(8);
@@ -64,7 +75,7 @@ impl TestHost {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel();
         let (host, operator, url, served) = runtime.block_on(async {
-            let host = serve::host(folder.path(), &config, None).await.unwrap();
+            let host = serve::host(folder.path(), &config, transport).await.unwrap();
             let operator = host.first_operator_token(|_| Ok(())).await.unwrap().unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
@@ -73,6 +84,52 @@ impl TestHost {
             }));
             (host, operator.token.expose_secret().to_owned(), url, served)
         });
+        Self { api: Api::new(url, operator), host, runtime, stop: Some(stop), served: Some(served), folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the host's own chain ends.
+    pub(crate) fn host_chain(&self) -> i64 {
+        self.runtime.block_on(self.host.host_audit_head()).unwrap().seq
+    }
+
+    /// Where the host's chain ends, and acme-corp's, if there is one.
+    pub(crate) fn chains(&self) -> (i64, i64) {
+        use clawhold_tenancy::permit::ReadAudit;
+        use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
+        let tenant: TenantId = "acme-corp".parse().unwrap();
+        let cx = Context {
+            actor: Actor::Host("test"),
+            scope: Scope::Tenant(tenant.clone()),
+            role: Role::Auditor,
+            skills: None,
+            request: RequestId::now(),
+            trace: TraceId::random(),
+        };
+        let permit = cx.permit::<ReadAudit>(&tenant).unwrap();
+        (self.host_chain(), self.runtime.block_on(self.host.audit_head(&permit)).unwrap().seq)
+    }
+
+    /// Asks the host to stop, as a signal would.
+    pub(crate) fn begin_stop(&mut self) -> JoinHandle<()> {
+        drop(self.stop.take());
+        self.served.take().unwrap()
+    }
+}
+
+impl std::ops::Deref for TestHost {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Api {
+    pub(crate) fn new(url: String, operator: String) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -80,12 +137,7 @@ impl TestHost {
             .max_idle_connections(0)
             .timeout_global(Some(Duration::from_mins(1)))
             .build();
-        let agent = config.new_agent();
-        Self { url, host, operator, runtime, stop: Some(stop), served: Some(served), agent, folder }
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+        Self { url, operator, agent: config.new_agent() }
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: Option<&[u8]>) -> Answer {
@@ -170,34 +222,6 @@ impl TestHost {
     pub(crate) fn run_of(&self, tenant: &str, token: &str, answer: &Answer) -> Value {
         let id = answer.headers["clawhold-run"].to_str().unwrap();
         self.get(&format!("/v1/tenants/{tenant}/runs/{id}"), token).ok()
-    }
-
-    /// Where the host's own chain ends.
-    pub(crate) fn host_chain(&self) -> i64 {
-        self.runtime.block_on(self.host.host_audit_head()).unwrap().seq
-    }
-
-    /// Where the host's chain ends, and acme-corp's, if there is one.
-    pub(crate) fn chains(&self) -> (i64, i64) {
-        use clawhold_tenancy::permit::ReadAudit;
-        use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
-        let tenant: TenantId = "acme-corp".parse().unwrap();
-        let cx = Context {
-            actor: Actor::Host("test"),
-            scope: Scope::Tenant(tenant.clone()),
-            role: Role::Auditor,
-            skills: None,
-            request: RequestId::now(),
-            trace: TraceId::random(),
-        };
-        let permit = cx.permit::<ReadAudit>(&tenant).unwrap();
-        (self.host_chain(), self.runtime.block_on(self.host.audit_head(&permit)).unwrap().seq)
-    }
-
-    /// Asks the host to stop, as a signal would.
-    pub(crate) fn begin_stop(&mut self) -> JoinHandle<()> {
-        drop(self.stop.take());
-        self.served.take().unwrap()
     }
 }
 
