@@ -71,7 +71,7 @@ macro_rules! limits {
             default: $default,
             ceiling: $ceiling,
             most: $most,
-            reason: concat!($($doc),+),
+            reason: concat!($($doc),+).trim_ascii(),
         },)+];
 
         impl Default for RunLimits {
