@@ -295,12 +295,8 @@ impl<T: Send + 'static> Sandbox<T> {
                 Ok(Err(error)) => Err(failure(&error, limits.output_bytes, guest.meter.exhausted)),
                 Err(reason) => Err(stopped(reason, None)),
             };
-            let usage = Usage {
-                fuel,
-                memory_bytes: guest.meter.peak(),
-                host_calls: 0,
-                duration_us: elapsed(budget.started),
-            };
+            let usage =
+                Usage { fuel, memory_bytes: guest.meter.peak(), host_calls: 0, duration_us: elapsed(budget.started) };
             Finished { outcome, usage, host: Some(guest.host) }
         }
     }
