@@ -36,6 +36,14 @@ pub enum PackageError {
     /// There is one already.
     #[error("the component already carries a manifest; build it again before embedding another")]
     Embedded,
+    /// The component is of the wasi flavour, and the manifest does not say so.
+    #[error(
+        "the component imports {import}, and skill.toml does not say that it runs on WASI; add a [wasi] table, or build it for wasm32-unknown-unknown"
+    )]
+    Wasi {
+        /// The first of its imports from WASI.
+        import: String,
+    },
     /// The component uses what the manifest does not ask for.
     #[error("the component uses {interface}, and skill.toml declares none of it; add {remedy}")]
     Undeclared {
@@ -49,10 +57,11 @@ pub enum PackageError {
 /// Reads a package file.
 pub fn read(wasm: &[u8]) -> Result<Package, PackageError> {
     let seen = prescan(wasm, SECTION)?;
+    let wasi = seen.wasi().map(str::to_owned);
     let text = seen.section.ok_or(PackageError::NoManifest)?;
     let text = String::from_utf8(text).map_err(|_| PackageError::NotText)?;
     let manifest = Manifest::parse(&text)?;
-    declared(&manifest, &seen.imports)?;
+    declared(&manifest, wasi.as_deref(), &seen.imports)?;
     Ok(Package { manifest, manifest_text: text, digest: Digest::of(wasm) })
 }
 
@@ -62,20 +71,24 @@ pub fn embed(component: &[u8], manifest_text: &str) -> Result<Vec<u8>, PackageEr
     if seen.section.is_some() {
         return Err(PackageError::Embedded);
     }
-    declared(&Manifest::parse(manifest_text)?, &seen.imports)?;
+    declared(&Manifest::parse(manifest_text)?, seen.wasi(), &seen.imports)?;
     let mut wasm = component.to_vec();
     CustomSection { name: SECTION.into(), data: manifest_text.as_bytes().into() }.append_to(&mut wasm);
     Ok(wasm)
 }
 
 /// A capability that is used and not asked for would only fail later, at the tenant's.
-fn declared(manifest: &Manifest, imports: &[String]) -> Result<(), PackageError> {
+fn declared(manifest: &Manifest, wasi: Option<&str>, imports: &[String]) -> Result<(), PackageError> {
+    if let (Some(import), None) = (wasi, &manifest.wasi) {
+        return Err(PackageError::Wasi { import: import.to_owned() });
+    }
     let imports = |interface: &str| imports.iter().any(|name| name.starts_with(interface));
     // `http` brings the type of `secrets` with it, so only `http` without a rule tells anything by itself.
-    if imports("clawhold:skill/http@") && manifest.http.is_empty() {
+    let http = imports("clawhold:skill/http@");
+    if (http || imports("wasi:http/outgoing-handler@")) && manifest.http.is_empty() {
         return Err(PackageError::Undeclared { interface: "http", remedy: "an [[http]] with host, methods and paths" });
     }
-    if imports("clawhold:skill/secrets@") && manifest.secrets.is_empty() && !imports("clawhold:skill/http@") {
+    if imports("clawhold:skill/secrets@") && manifest.secrets.is_empty() && !http {
         return Err(PackageError::Undeclared { interface: "secrets", remedy: "a [[secrets]] with name and purpose" });
     }
     Ok(())
@@ -115,6 +128,17 @@ license = "MIT"
         assert!(said.contains("uses http") && said.contains("[[http]]"), "{said}");
         let secrets = component(r#"(import "clawhold:skill/secrets@0.1.0" (instance))"#);
         assert!(embed(&secrets, MANIFEST).unwrap_err().to_string().contains("[[secrets]]"));
+    }
+
+    #[test]
+    fn a_component_on_wasi_must_say_so() {
+        let wasi = component(r#"(import "wasi:cli/stdout@0.2.6" (instance))"#);
+        let said = embed(&wasi, MANIFEST).unwrap_err().to_string();
+        assert!(said.contains("wasi:cli/stdout@0.2.6") && said.contains("[wasi]"), "{said}");
+        let asks = format!("{MANIFEST}\n[wasi]\n");
+        assert!(read(&embed(&wasi, &asks).unwrap()).is_ok());
+        let http = component(r#"(import "wasi:http/outgoing-handler@0.2.6" (instance))"#);
+        assert!(embed(&http, &asks).unwrap_err().to_string().contains("[[http]]"));
     }
 
     #[test]

@@ -78,6 +78,16 @@ fn rights(policy: &Policy) -> Vec<String> {
     }
     said.extend(policy.audit_actions.iter().map(|action| format!("record {action}")));
     let limits = &policy.limits;
+    if policy.wasi {
+        said.push("run on WASI: clocks, randomness".to_owned());
+    }
+    if limits.scratch_bytes > 0 {
+        said.push(format!(
+            "use {} MiB of scratch files, {} at most, until a run ends",
+            limits.scratch_bytes >> 20,
+            limits.scratch_files
+        ));
+    }
     said.push(format!(
         "use {} MiB of memory, {} ms and {} fuel in a run",
         limits.memory_bytes >> 20,
@@ -122,6 +132,19 @@ mod tests {
         let after = of(&manifest(&format!("{HTTP}{MORE}")), second, Some(&before.policy));
         assert_ne!(before.consent, after.consent);
         assert_eq!(after.adds, ["POST https://evil.example.com/*"]);
+    }
+
+    #[test]
+    fn wasi_and_scratch_files_are_part_of_what_is_accepted() {
+        let first = Digest::of(b"1");
+        let pure = of(&manifest(""), first, None);
+        let wasi = of(&manifest("[wasi]\n"), first, Some(&pure.policy));
+        assert_eq!(wasi.adds, ["run on WASI: clocks, randomness"]);
+        let files = of(&manifest("[wasi]\nscratch_mb = 8\n"), first, Some(&wasi.policy));
+        assert_eq!(files.adds, ["use 8 MiB of scratch files, 256 at most, until a run ends"]);
+        let cut = of(&manifest("[wasi]\nscratch_mb = 4000\n"), first, Some(&wasi.policy));
+        assert_eq!(cut.adds, ["use 64 MiB of scratch files, 256 at most, until a run ends"]);
+        assert!(pure.consent != wasi.consent && wasi.consent != files.consent);
     }
 
     #[test]

@@ -24,17 +24,13 @@ impl Host for RunHost {
 
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         self.charge()?;
-        let (lines, bytes) = (self.limits.log_lines as usize, self.limits.log_line_bytes as usize);
+        let bytes = self.limits.log_line_bytes as usize;
         let line = format!("{} {}", word(level), cut(&message, bytes));
         let mut journal = self.note();
         if level == Level::Fatal {
             journal.fatal = Some(cut(&message, bytes).to_owned());
         }
-        if journal.log.len() < lines {
-            journal.log.push(line);
-        } else {
-            journal.log_dropped += 1;
-        }
+        journal.line(self.limits.log_lines, line);
         Ok(())
     }
 }
@@ -82,6 +78,6 @@ fn word(level: Level) -> &'static str {
 }
 
 /// The first `most` bytes, not cutting a character in two.
-fn cut(text: &str, most: usize) -> &str {
+pub(crate) fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }

@@ -23,7 +23,9 @@ pub struct Note {
 pub struct Journal {
     /// Calls of host functions.
     pub host_calls: u32,
-    /// HTTP requests, sent and refused.
+    /// Calls of WASI functions.
+    pub wasi_calls: u32,
+    /// HTTP requests, sent and refused. One that was cut off with the run has neither status nor rule.
     pub egress: Vec<Egress>,
     /// Secrets that were used, with the version of each.
     pub secrets: BTreeMap<String, i64>,
@@ -37,4 +39,15 @@ pub struct Journal {
     pub notes: Vec<Note>,
     /// Audit entries beyond the limit.
     pub notes_refused: u64,
+}
+
+impl Journal {
+    /// Adds a log line, or counts it when there are `most` already.
+    pub(crate) fn line(&mut self, most: u32, line: String) {
+        if self.log.len() < most as usize {
+            self.log.push(line);
+        } else {
+            self.log_dropped += 1;
+        }
+    }
 }

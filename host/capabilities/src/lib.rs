@@ -1,4 +1,5 @@
-//! The three imports of a skill: secrets, HTTP, audit. Policy in, host function out.
+//! The three imports of a skill: secrets, HTTP, audit; and WASI for a skill that is not pure. Policy in, host function
+//! out.
 //!
 //! A [`RunHost`] is made for one run and dropped with it. It holds the run's policy and its journal; whatever the
 //! guest asks for is judged by these and by nothing that the guest says of itself. What a run did is in its
@@ -7,9 +8,11 @@
 mod address;
 mod audit;
 mod egress;
+mod exits;
 mod http;
 mod journal;
 mod secrets;
+mod wasi;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,10 +25,13 @@ use clawhold_tenancy::run::Reason;
 use clawhold_tenancy::{RunLimits, SecretName, TenantId};
 use wasmtime::component::{HasSelf, ResourceTable};
 
+use crate::wasi::Wasi;
+
 pub use address::{AddressRule, RefusedAddress};
 pub use egress::Egress;
 pub use http::{Applied, Bounds, Incoming, Outgoing, Transport, TransportError};
 pub use journal::{Journal, Note};
+pub use wasi::{ScratchRoot, add_wasi_to_linker};
 
 /// What a run reaches the world through. One set serves the whole host.
 #[derive(Clone)]
@@ -34,6 +40,8 @@ pub struct Backends {
     pub secrets: Arc<dyn SecretStore>,
     /// How requests leave.
     pub transport: Arc<dyn Transport>,
+    /// Where the scratch files of runs are.
+    pub scratch: Arc<ScratchRoot>,
 }
 
 /// For whom a run is, and what it may do.
@@ -58,6 +66,8 @@ pub struct RunHost {
     handles: ResourceTable,
     /// Values that this run has asked for: a rotation in the middle of a run does not mix two.
     values: BTreeMap<SecretName, Versioned>,
+    /// Made when the guest first calls WASI, so that a pure skill pays nothing for it.
+    wasi: Option<Box<Wasi>>,
 }
 
 impl RunHost {
@@ -76,7 +86,7 @@ impl RunHost {
         let mut handles = ResourceTable::new();
         // Each handle costs a host call, so a run cannot have more of them than that.
         handles.set_max_capacity(limits.host_calls as usize);
-        Self { authority, limits, journal, handles, values: BTreeMap::new() }
+        Self { authority, limits, journal, handles, values: BTreeMap::new(), wasi: None }
     }
 
     /// What the run does, to be read when it has ended.
@@ -85,8 +95,7 @@ impl RunHost {
     }
 
     fn note(&self) -> MutexGuard<'_, Journal> {
-        // The journal is only appended to, so it is whole even if a thread panicked while it held the lock.
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.journal)
     }
 
     /// Counts a host call. Host calls cost neither fuel nor epochs: without this a loop over a cheap one would be
@@ -96,6 +105,11 @@ impl RunHost {
         journal.host_calls += 1;
         if journal.host_calls > self.limits.host_calls { Err(Stop(Reason::HostCalls).into()) } else { Ok(()) }
     }
+}
+
+fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    // The journal is only appended to, so it is whole even if a thread panicked while it held the lock.
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Adds the three interfaces to the sandbox's linker.

@@ -29,6 +29,8 @@ pub struct Config {
     pub run_slots: Option<u32>,
     /// What each tenant may use.
     pub tenant_quotas: Quotas,
+    /// Whether only pure skills may be installed and run, for any tenant. `false`.
+    pub require_pure: bool,
 }
 
 /// `egress`
@@ -92,6 +94,9 @@ impl Config {
                 self.limits.put(limit.key, value).expect("the table names keys that there are");
             }
         }
+        let mut pure = None;
+        set(&mut pure, "CLAWHOLD_REQUIRE_PURE", environment)?;
+        self.require_pure = pure.unwrap_or(self.require_pure);
         if let Some(text) = environment.get("CLAWHOLD_EGRESS_OPEN") {
             let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
             self.egress.open = ranges
@@ -144,6 +149,9 @@ mod tests {
         refused("tenant_quotas:\n  Acme:\n    max_concurrent_runs: 1\n", &["Acme", "tenant's id"]);
         refused("limits:\n  memory_mb: 4096\n", &["limits.memory_mb", "1 to 128"]);
         refused("limits:\n  memory_mb: 64 MiB\n", &["line 2"]);
+        refused("limits:\n  scratch_mb: 4096\n", &["limits.scratch_mb", "0 to 1024"]);
+        refused("require_pure: sometimes\n", &["line 1"]);
+        refused("tenant_quotas:\n  acme-corp:\n    require_pur: true\n", &["require_pur", "line 3", "require_pure"]);
         refused("run_slots: 0\n", &["run_slots"]);
         refused("listen: [\n", &["line"]);
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use clawhold_capabilities::{AddressRule, Backends, Egress, Transport, add_to_linker};
+use clawhold_capabilities::{AddressRule, Backends, Egress, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
 use clawhold_runtime::{Host, Parts, StoreRows};
 use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
@@ -116,13 +116,25 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
     if let Some(slots) = config.run_slots {
         settings.slots = slots;
     }
-    let sandbox = Sandbox::new(settings, |linker| add_to_linker(linker).map_err(Into::into))?;
+    let sandbox = Sandbox::new(settings, |linker| add_to_linker(linker).map_err(Into::into))?
+        .with_wasi(|linker| add_wasi_to_linker(linker).map_err(Into::into))?;
+    let scratch = folder.join("scratch");
+    let scratch = ScratchRoot::open(&scratch)
+        .with_context(|| format!("cannot set up the folder of scratch files {}", scratch.display()))?;
     let rule = AddressRule { open: config.egress.open.clone() };
     let backends = Backends {
         secrets: Arc::new(LocalSecrets::new(key, StoreRows(store.clone()))),
         transport: transport.unwrap_or_else(|| Arc::new(Egress::new(rule))),
+        scratch: Arc::new(scratch),
     };
-    Ok(Host::new(Parts { store, sandbox, backends, ceiling: config.ceiling(), quotas: config.tenant_quotas.clone() }))
+    Ok(Host::new(Parts {
+        store,
+        sandbox,
+        backends,
+        ceiling: config.ceiling(),
+        quotas: config.tenant_quotas.clone(),
+        require_pure: config.require_pure,
+    }))
 }
 
 /// On the first start somebody must be able to begin.

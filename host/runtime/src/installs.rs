@@ -151,6 +151,11 @@ impl Host {
         }
         let (version, skills) = self.find_version(&ask.package, ask.version.as_ref()).await?;
         let manifest = &version.published.manifest;
+        if manifest.wasi.is_some()
+            && let Some(why) = self.refuses_wasi(tenant)
+        {
+            return Err(Problem::Forbidden(why));
+        }
         if let Some(unasked) =
             ask.reveal.iter().find(|name| !manifest.secrets.iter().any(|s| s.reveal && s.name == **name))
         {

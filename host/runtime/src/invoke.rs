@@ -77,10 +77,46 @@ impl Host {
         let ticket = self.admission.enter(tenant, &quota)?;
         let ready = self.resolve(tenant, skill).await?;
         let limits = ready.policy.limits.within(&quota.limits).within(&self.ceiling);
-        let run =
-            Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
+        if ready.policy.wasi
+            && let Some(why) = self.refuses_wasi(tenant)
+        {
+            return self.denied(cx, tenant, &ready, skill, why).await;
+        }
+        let run = Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
         let run = self.clone().run_to_the_end(run, input);
         tokio::spawn(run.in_current_span()).await.map_err(|e| Problem::internal("a run was lost", e))?
+    }
+
+    /// Records a run that a rule forbids. It does not begin, and its input is not looked at.
+    async fn denied(
+        &self,
+        cx: &Context,
+        tenant: &TenantId,
+        ready: &Ready,
+        skill: &SkillName,
+        message: String,
+    ) -> Result<Invoked, Problem> {
+        let (run, reason) = (RunId::now(), Reason::Denied);
+        let record = Record {
+            id: run,
+            skill: skill.clone(),
+            package: ready.package.clone(),
+            version: ready.version.clone(),
+            digest: ready.digest,
+            caller: cx.actor.to_string(),
+            started_us: now_us(),
+            reason,
+            message: message.clone(),
+            usage: Usage::default(),
+            egress: Vec::new(),
+            secrets: Vec::new(),
+            policy_version: ready.policy_version,
+            log: Vec::new(),
+            log_dropped: 0,
+        };
+        let events = events(cx, &record, Journal::default());
+        self.writer.append(tenant.clone(), Some(record), events).await?;
+        Err(Problem::Run { run, reason, message })
     }
 
     async fn run_to_the_end(self: Arc<Self>, admitted: Admitted, input: String) -> Result<Invoked, Problem> {
@@ -114,7 +150,7 @@ impl Host {
 
         let mut journal = std::mem::take(&mut *lock(&journal));
         let mut usage = finished.usage.clone();
-        usage.host_calls = journal.host_calls;
+        usage.host_calls = journal.host_calls.saturating_add(journal.wasi_calls);
         let answer = judge(finished, &ready, &mut journal).await?;
         let (reason, message) = match &answer {
             Ok(_) => (Reason::Ok, String::new()),
@@ -268,7 +304,11 @@ fn events(cx: &Context, record: &Record, journal: Journal) -> Vec<Event> {
             of_run(&note.action, note.resource, note.outcome, detail.to_string().into_bytes())
         })
         .collect();
-    let outcome = if record.reason == Reason::Ok { Outcome::Success } else { Outcome::Failure };
+    let outcome = match record.reason {
+        Reason::Ok => Outcome::Success,
+        Reason::Denied => Outcome::Denied,
+        _ => Outcome::Failure,
+    };
     let detail = serde_json::json!({
         "package": record.package, "version": record.version, "digest": record.digest,
         "policy_version": record.policy_version, "secrets": record.secrets, "egress": record.egress,

@@ -10,6 +10,7 @@ mod installs;
 mod invoke;
 mod packages;
 mod problem;
+mod pure;
 mod resolve;
 mod rows;
 mod runs;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub ceiling: RunLimits,
     /// What each tenant may use.
     pub quotas: Quotas,
+    /// Whether no tenant may run skills on WASI.
+    pub require_pure: bool,
 }
 
 /// One Clawhold host.
@@ -62,6 +65,7 @@ pub struct Host {
     backends: Backends,
     ceiling: RunLimits,
     quotas: Quotas,
+    require_pure: bool,
     auth: auth::Tokens,
     resolved: resolve::Resolved,
     admission: admission::Admission,
@@ -82,6 +86,7 @@ impl Host {
             backends: parts.backends,
             ceiling: parts.ceiling,
             quotas: parts.quotas,
+            require_pure: parts.require_pure,
             auth: auth::Tokens::default(),
             resolved: resolve::Resolved::default(),
             admission: admission::Admission::default(),

@@ -23,11 +23,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::Refused;
 use crate::compile::{CompilerLimits, compile};
 use crate::engine::Settings;
+use crate::linkers::Linkers;
 use crate::run::Skill;
 use crate::shelf::Shelf;
-use crate::{Linker, Refused};
 
 const MAC_BYTES: usize = 32;
 
@@ -135,7 +136,12 @@ impl<T: Send + 'static> Artifacts<T> {
     }
 
     /// The component, from memory, else from disk, else compiled from what `wasm` gives: once, whoever asks.
-    pub(crate) async fn load<W>(&self, linker: &Linker<T>, digest: Digest, wasm: W) -> Result<Arc<Skill<T>>, LoadError>
+    pub(crate) async fn load<W>(
+        &self,
+        linkers: &Linkers<T>,
+        digest: Digest,
+        wasm: W,
+    ) -> Result<Arc<Skill<T>>, LoadError>
     where
         W: Future<Output = anyhow::Result<Vec<u8>>> + Send,
     {
@@ -149,7 +155,7 @@ impl<T: Send + 'static> Artifacts<T> {
                 Some(found) => found,
                 None => self.compile(digest, wasm.await.map_err(|e| LoadError::Host(format!("{e:#}")))?).await?,
             };
-            Skill::link(linker, digest, &component, bytes).map(Arc::new).map_err(LoadError::from)
+            Skill::link(linkers, digest, &component, bytes).map(Arc::new).map_err(LoadError::from)
         });
         made.await.map_err(|shared: Arc<LoadError>| LoadError::clone(&shared))
     }

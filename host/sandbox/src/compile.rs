@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use crate::Refused;
 use crate::artifacts::LoadError;
+use crate::Refused;
 
 /// What the compiler's process is started with.
 const ARGUMENT: &str = "__compile-component";
@@ -88,7 +88,8 @@ pub(crate) async fn compile(wasm: &[u8], limits: CompilerLimits) -> Result<Vec<u
         let (mut answer, mut said) = (Vec::new(), Vec::new());
         let mut stdout = stdout.take(NATIVE_BYTES + 1);
         let mut stderr = stderr.take(MESSAGE_BYTES);
-        let (_, read, _) = tokio::join!(feed, stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said));
+        let (_, read, _) =
+            tokio::join!(feed, stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said));
         let status = read.and(child.wait().await);
         status.map(|status| (status, answer, said))
     };
@@ -193,9 +194,9 @@ mod tests {
 
     #[tokio::test]
     async fn hostile_32_a_component_that_takes_all_memory_to_compile_is_refused_with_a_reason() {
-        let limits = CompilerLimits { memory_bytes: 300 << 20, ..CompilerLimits::default() };
-        let said = refused(&component(3000, 200), limits).await;
-        assert!(said.contains("300 MiB of memory") && said.contains("split it"), "{said}");
+        let limits = CompilerLimits { memory_bytes: 96 << 20, ..CompilerLimits::default() };
+        let said = refused(&component(1500, 200), limits).await;
+        assert!(said.contains("96 MiB of memory") && said.contains("split it"), "{said}");
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use crate::Linker;
 use crate::artifacts::{Artifacts, Counts};
 use crate::compile::CompilerLimits;
 use crate::gate::Gate;
+use crate::linkers::Linkers;
 
 /// How often a computing guest is interrupted to look at its deadline and to let others run. 1 ms: ten times
 /// rarer saves nothing that can be measured.
@@ -78,7 +79,7 @@ impl Settings {
 /// Runs components whose host functions work on a `T`.
 pub struct Sandbox<T: Send + 'static> {
     pub(crate) engine: Engine,
-    pub(crate) linker: Linker<T>,
+    pub(crate) linkers: Linkers<T>,
     pub(crate) artifacts: Artifacts<T>,
     /// Run slots go to the tenant that used them least, like permits, and are not taken away.
     pub(crate) slots: Arc<Gate>,
@@ -108,7 +109,7 @@ impl<T: Send + 'static> Sandbox<T> {
         let gate = Gate::new(settings.permits, Some(engine.weak()));
         Ok(Self {
             engine,
-            linker,
+            linkers: Linkers { pure: linker, wasi: None },
             artifacts,
             slots,
             gate,
@@ -116,6 +117,14 @@ impl<T: Send + 'static> Sandbox<T> {
             cut: watch::Sender::new(false),
             guests: Guests(Some(guests)),
         })
+    }
+
+    /// Serves components that import WASI as well: `link` adds its functions beside those that pure components have.
+    pub fn with_wasi(mut self, link: impl Fn(&mut Linker<T>) -> anyhow::Result<()>) -> anyhow::Result<Self> {
+        let mut linker = self.linkers.pure.clone();
+        link(&mut linker)?;
+        self.linkers.wasi = Some(linker);
+        Ok(self)
     }
 
     /// What the sandbox did outside of runs: a warm run adds nothing to it.

@@ -21,14 +21,15 @@ mod compile;
 pub mod contract;
 mod engine;
 mod gate;
+mod linkers;
 mod meter;
 mod prescan;
 mod run;
 mod shelf;
 
 pub use artifacts::{Counts, LoadError};
-pub use compile::{CompilerLimits, compiler_process};
 pub use engine::{Sandbox, Settings};
+pub use compile::{CompilerLimits, compiler_process};
 pub use gate::{Payer, fair};
 pub use meter::{Allowance, Guest, Stop};
 pub use prescan::{Prescan, Refused, limits as prescan_limits, prescan};

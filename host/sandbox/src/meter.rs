@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::run::Reason;
-use wasmtime::ResourceLimiter;
+use wasmtime::{Engine, ResourceLimiter};
 
 /// A run that the host ended. Raised as a trap, found again in the error by type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,8 +125,24 @@ impl ResourceLimiter for Meter {
 #[derive(Debug)]
 pub struct Guest<T> {
     pub(crate) meter: Meter,
+    /// Why the run must end, once a host function that cannot raise a trap has said so.
+    pub(crate) stopped: Option<Reason>,
+    /// To make guest code look at `stopped` at once.
+    pub(crate) engine: Engine,
     /// What the host functions work on.
     pub host: T,
+}
+
+impl<T> Guest<T> {
+    /// Ends the run as soon as it is in guest code again, at its next loop or call. For host functions that have no
+    /// way to raise a trap; others return [`Stop`].
+    pub fn stop(&mut self, reason: Reason) {
+        if self.stopped.is_none() {
+            self.stopped = Some(reason);
+            // The guest's own check comes at the next epoch. Once a run, so no guest can disturb others with it.
+            self.engine.increment_epoch();
+        }
+    }
 }
 
 #[cfg(test)]

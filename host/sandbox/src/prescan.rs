@@ -14,6 +14,36 @@ const OFFERED: [&str; 4] = [
     "clawhold:skill/audit@0.1.0",
 ];
 
+/// What a component of the wasi flavour may import beside them: WASI 0.2 without what serves requests or opens
+/// sockets. The patch number is its own, see [`WASI_PATCH`].
+const OFFERED_WASI: [&str; 22] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// The newest patch of WASI 0.2 that the engine's implementation knows. Older ones are parts of it.
+const WASI_PATCH: u32 = 12;
+
 /// The interface that a component must export.
 const HANDLER: &str = "clawhold:skill/handler@0.1.0";
 
@@ -38,7 +68,7 @@ pub enum Refused {
     #[error("the component is damaged: {0}; build it again")]
     Malformed(String),
     /// Wants something that we do not give.
-    #[error("the component imports {name:?}, which Clawhold does not offer; it offers {}; {}", OFFERED.join(", "), import_remedy(name))]
+    #[error("the component imports {name:?}, which Clawhold does not offer; it offers {}, and WASI 0.2 without sockets; {}", OFFERED.join(", "), import_remedy(name))]
     Import {
         /// The import's name.
         name: String,
@@ -72,13 +102,22 @@ pub enum Refused {
 }
 
 fn import_remedy(name: &str) -> &'static str {
-    if name.starts_with("wasi:") {
-        "build for wasm32-unknown-unknown, and use no files, clocks, environment or sockets"
+    if name.starts_with("wasi:sockets/") {
+        "make requests with the SDK's `http` or with wasi:http/outgoing-handler, whose hosts the tenant can see and accept"
+    } else if name.starts_with("wasi:") {
+        "build for wasm32-wasip2 with WASI 0.2.0 to 0.2.12 and no incoming handler, or for wasm32-unknown-unknown"
     } else if name.starts_with("clawhold:skill/") {
         "build it with the SDK of this host's version"
     } else {
         "remove what needs it"
     }
+}
+
+/// Whether WASI offers this interface in this version.
+fn offered_by_wasi(import: &str) -> bool {
+    let Some((interface, version)) = import.split_once('@') else { return false };
+    let patch = version.strip_prefix("0.2.").and_then(|patch| patch.parse::<u32>().ok());
+    OFFERED_WASI.contains(&interface) && patch.is_some_and(|patch| patch <= WASI_PATCH)
 }
 
 /// What a component says of itself.
@@ -88,6 +127,13 @@ pub struct Prescan {
     pub imports: Vec<String>,
     /// The contents of the custom section that was asked for.
     pub section: Option<Vec<u8>>,
+}
+
+impl Prescan {
+    /// The first WASI interface that it imports: it is then of the wasi flavour.
+    pub fn wasi(&self) -> Option<&str> {
+        self.imports.iter().map(String::as_str).find(|name| name.starts_with("wasi:"))
+    }
 }
 
 /// Reads the outer structure of a component, and the one custom section named `section`.
@@ -127,7 +173,7 @@ pub fn prescan(wasm: &[u8], section: &str) -> Result<Prescan, Refused> {
             _ => {}
         }
     }
-    if let Some(name) = imports.iter().find(|name| !OFFERED.contains(&name.as_str())) {
+    if let Some(name) = imports.iter().find(|name| !OFFERED.contains(&name.as_str()) && !offered_by_wasi(name)) {
         return Err(Refused::Import { name: name.chars().take(200).collect() });
     }
     if !handler {
@@ -162,14 +208,32 @@ mod tests {
         check(&whole, &["clawhold:skill/handler@0.1.0", "#[skill]"]);
         check(
             &component(r#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#),
-            &["wasi:sockets/tcp@0.2.0", "wasm32-unknown-unknown"],
+            &["wasi:sockets/tcp@0.2.0", "the SDK's `http`", "wasi:http/outgoing-handler"],
         );
+        for name in [
+            "wasi:http/incoming-handler@0.2.0",
+            "wasi:io/streams@0.2.13",
+            "wasi:io/streams@0.3.0",
+            "wasi:io/streams@0.2.0-rc-2023-11-10",
+            "wasi:keyvalue/store@0.2.0",
+        ] {
+            let text = format!(r#"(component (import "{name}" (instance)))"#);
+            check(&component(&text), &[name, "wasm32-wasip2"]);
+        }
         check(
             &component(r#"(component (import "clawhold:skill/http@9.0.0" (instance)))"#),
             &["clawhold:skill/http@9.0.0", "SDK of this host's version"],
         );
         check(&component(r#"(component (import "evil" (func)))"#), &["\"evil\"", "remove what needs it"]);
         check(&vec![0; usize::try_from(COMPONENT_BYTES).unwrap() + 1], &["67108865 bytes", "are allowed"]);
+    }
+
+    #[test]
+    fn wasi_is_read_and_told() {
+        let text = r#"(component (import "wasi:io/poll@0.2.6" (instance)) (instance $i)
+            (export "clawhold:skill/handler@0.1.0" (instance $i)))"#;
+        let seen = prescan(&wat::parse_str(text).unwrap(), "x").unwrap();
+        assert_eq!(seen.wasi(), Some("wasi:io/poll@0.2.6"));
     }
 
     #[test]

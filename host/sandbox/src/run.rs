@@ -19,8 +19,9 @@ use crate::contract::SkillPre;
 use crate::contract::exports::clawhold::skill::handler::{Context, Descriptor, Error};
 use crate::engine::Running;
 use crate::gate::{Gated, Pass, Payer, Turn};
+use crate::linkers::Linkers;
 use crate::meter::{Allowance, Exhausted, Guest, Meter, Stop};
-use crate::{Linker, Refused, Sandbox};
+use crate::{Refused, Sandbox};
 
 /// A component that is linked and ready: making an instance of it does no lookup and no compiling.
 pub struct Skill<T: Send + 'static> {
@@ -40,12 +41,12 @@ impl<T: Send + 'static> std::fmt::Debug for Skill<T> {
 
 impl<T: Send + 'static> Skill<T> {
     pub(crate) fn link(
-        linker: &Linker<T>,
+        linkers: &Linkers<T>,
         digest: Digest,
         component: &Component,
         native_bytes: u64,
     ) -> Result<Self, Refused> {
-        let linked = linker.instantiate_pre(component).and_then(SkillPre::new);
+        let linked = linkers.of(component).instantiate_pre(component).and_then(SkillPre::new);
         let exports = linked.map_err(|e| Refused::Compile(format!("{e:#}")))?;
         Ok(Self { digest, native_bytes, typical_us: AtomicU32::new(0), exports })
     }
@@ -118,7 +119,7 @@ impl<T: Send + 'static> Sandbox<T> {
         digest: Digest,
         wasm: impl Future<Output = anyhow::Result<Vec<u8>>> + Send,
     ) -> Result<Arc<Skill<T>>, LoadError> {
-        self.artifacts.load(&self.linker, digest, wasm).await
+        self.artifacts.load(&self.linkers, digest, wasm).await
     }
 
     /// Forgets a component that was published to this sandbox and then refused.
@@ -178,16 +179,20 @@ impl<T: Send + 'static> Sandbox<T> {
     fn store(&self, budget: &Budget, host: T, turn: &Arc<Turn>) -> Store<Guest<T>> {
         let limits = &budget.limits;
         let meter = Meter::new(limits, Arc::clone(&budget.memory));
-        let mut store = Store::new(&self.engine, Guest { meter, host });
+        let mut store =
+            Store::new(&self.engine, Guest { meter, stopped: None, engine: self.engine.clone(), host });
         store.limiter(|guest| &mut guest.meter);
         store.set_fuel(limits.fuel).expect("the engine meters fuel");
         let most = limits.host_call_bytes.max(limits.output_bytes);
         store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
         store.set_max_component_handles(limits.handles as usize);
         let (deadline, turn, cut) = (budget.deadline, Arc::clone(turn), self.cut_signal());
-        store.epoch_deadline_callback(move |_| {
+        store.epoch_deadline_callback(move |store| {
             if *cut.borrow() {
                 return Err(Stop(Reason::Cancelled).into());
+            }
+            if let Some(reason) = store.data().stopped {
+                return Err(Stop(reason).into());
             }
             if Instant::now() >= deadline {
                 return Err(Stop(Reason::Deadline).into());
@@ -291,12 +296,16 @@ impl<T: Send + 'static> Sandbox<T> {
             let guest = store.into_data();
             drop(place);
             let outcome = match ended {
-                Ok(Ok(output)) => Ok(output),
+                Ok(Ok(output)) => guest.stopped.map_or(Ok(output), |reason| Err(stopped(reason, None))),
                 Ok(Err(error)) => Err(failure(&error, limits.output_bytes, guest.meter.exhausted)),
                 Err(reason) => Err(stopped(reason, None)),
             };
-            let usage =
-                Usage { fuel, memory_bytes: guest.meter.peak(), host_calls: 0, duration_us: elapsed(budget.started) };
+            let usage = Usage {
+                fuel,
+                memory_bytes: guest.meter.peak(),
+                host_calls: 0,
+                duration_us: elapsed(budget.started),
+            };
             Finished { outcome, usage, host: Some(guest.host) }
         }
     }

@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::Asked;
+use crate::limits::{Asked, MIB};
 use crate::policy::{HostPattern, Method};
 use crate::{PackageName, RunLimits, SecretName};
 
@@ -58,6 +58,9 @@ pub struct Manifest {
     /// The audit entries it writes.
     #[serde(default)]
     pub audit: AuditAsk,
+    /// That it runs on WASI. Without it the skill is a pure one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wasi: Option<WasiAsk>,
     /// What it needs.
     #[serde(default)]
     pub limits: Asked,
@@ -119,6 +122,16 @@ pub struct AuditAsk {
     pub actions: Vec<String>,
 }
 
+/// `[wasi]`: the component imports WASI 0.2, and is given clocks, randomness, a log for what it prints, and no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WasiAsk {
+    /// Mebibytes of files that a run may keep in `/tmp` until it ends. None when not set, and then there is no
+    /// directory at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch_mb: Option<u32>,
+}
+
 impl Manifest {
     /// Reads and checks a manifest.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
@@ -136,7 +149,11 @@ impl Manifest {
 
     /// The limits that it asks for, before any ceiling.
     pub fn limits(&self) -> RunLimits {
-        self.limits.over(RunLimits::default())
+        let mut limits = self.limits.over(RunLimits::default());
+        if let Some(mb) = self.wasi.as_ref().and_then(|wasi| wasi.scratch_mb) {
+            limits.scratch_bytes = u64::from(mb) * MIB;
+        }
+        limits
     }
 
     fn check(&self) -> Result<(), ManifestError> {
@@ -178,6 +195,12 @@ impl Manifest {
         // Only what is no limit at all is an error: what is more than the operator allows is cut when it is installed.
         if let Some((limit, _)) = self.limits.set().find(|(_, value)| *value == 0) {
             return Err(bad(format!("limits.{}", limit.key), "it is 0", "use 1 or more, or leave the key out"));
+        }
+        if self.limits.scratch_mb.is_some() {
+            return Err(bad("limits.scratch_mb", "a manifest asks for it elsewhere", "write it under [wasi]"));
+        }
+        if self.wasi.as_ref().and_then(|wasi| wasi.scratch_mb) == Some(0) {
+            return Err(bad("wasi.scratch_mb", "it is 0", "use 1 or more, or leave the key out"));
         }
         Ok(())
     }
@@ -287,7 +310,6 @@ fn printable(place: &str, text: &str, longest: usize) -> Result<(), ManifestErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::MIB;
 
     const GOOD: &str = r#"
 [package]
@@ -333,6 +355,15 @@ timeout_ms = 5000
     }
 
     #[test]
+    fn a_manifest_asks_for_wasi_and_for_scratch_files() {
+        assert_eq!((Manifest::parse(GOOD).unwrap().wasi, RunLimits::default().scratch_bytes), (None, 0));
+        let bare = Manifest::parse(&format!("{GOOD}\n[wasi]\n")).unwrap();
+        assert_eq!((bare.wasi.clone(), bare.limits().scratch_bytes), (Some(WasiAsk::default()), 0));
+        let with_files = Manifest::parse(&format!("{GOOD}\n[wasi]\nscratch_mb = 3\n")).unwrap();
+        assert_eq!(with_files.limits().scratch_bytes, 3 * MIB);
+    }
+
+    #[test]
     fn a_bad_manifest_is_refused_with_place_and_remedy() {
         check("license", "licence", &["line 6", "unknown field `licence`", "expected one of"]);
         check("[audit]", "[audits]", &["unknown field `audits`"]);
@@ -352,6 +383,9 @@ timeout_ms = 5000
         check("crm.account.read", "secret.reveal", &["audit.actions[0]", "the host's own"]);
         check("memory_mb = 32", "memory_mb = 0", &["limits.memory_mb", "1 or more"]);
         check("memory_mb = 32", "memory_mb = -1", &["line 22"]);
+        check("[limits]", "[wasi]\nscratch_mb = 0\n[limits]", &["wasi.scratch_mb", "1 or more"]);
+        check("[limits]", "[wasi]\nscratch = 1\n[limits]", &["unknown field `scratch`", "scratch_mb"]);
+        check("[limits]", "[wasi]\nenvironment = []\n[limits]", &["unknown field `environment`"]);
         check("description = \"Look up accounts\"", "description = \"\"", &["package.description", "is empty"]);
     }
 

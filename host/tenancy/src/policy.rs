@@ -68,6 +68,9 @@ pub struct Policy {
     pub http: Vec<HttpRule>,
     /// Actions that may be recorded.
     pub audit_actions: BTreeSet<String>,
+    /// Whether the skill runs on WASI: clocks, randomness, and what it prints as log lines.
+    #[serde(default)]
+    pub wasi: bool,
     /// Limits of each run.
     pub limits: RunLimits,
 }
@@ -113,6 +116,7 @@ impl Policy {
                 .collect(),
             http,
             audit_actions: manifest.audit.actions.iter().cloned().collect(),
+            wasi: manifest.wasi.is_some(),
             limits: manifest.limits().within(ceiling),
         })
     }

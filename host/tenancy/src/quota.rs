@@ -19,6 +19,8 @@ pub struct QuotaOverride {
     pub weight: Option<u32>,
     /// The most that one run of the tenant may use, below the operator's ceiling.
     pub limits: Asked,
+    /// Whether only pure skills may run: none that import WASI.
+    pub require_pure: Option<bool>,
 }
 
 /// The effective quota of one tenant.
@@ -32,11 +34,13 @@ pub struct Quota {
     pub weight: u32,
     /// The most that one run may use.
     pub limits: RunLimits,
+    /// Whether only pure skills may be installed and run.
+    pub require_pure: bool,
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { max_concurrent_runs: 10, max_memory_bytes: 512 * MIB, weight: 1, limits: Asked::default().cap() }
+        Self { max_concurrent_runs: 10, max_memory_bytes: 512 * MIB, weight: 1, require_pure: false, limits: Asked::default().cap() }
     }
 }
 
@@ -63,6 +67,7 @@ impl Quotas {
             max_memory_bytes: pick(&own, |q| q.max_memory_mb)
                 .map_or(built_in.max_memory_bytes, |mb| mb.saturating_mul(MIB)),
             weight: pick(&own, |q| q.weight).unwrap_or(built_in.weight),
+            require_pure: pick(&own, |q| q.require_pure).unwrap_or(built_in.require_pure),
             limits,
         }
     }
@@ -97,7 +102,11 @@ mod tests {
 
     #[test]
     fn a_tenants_own_value_wins_over_the_default() {
-        let set = |n| QuotaOverride { max_concurrent_runs: n, ..QuotaOverride::default() };
+        let set = |n: Option<u32>| QuotaOverride {
+            max_concurrent_runs: n,
+            require_pure: n.map(|n| n == 100),
+            ..QuotaOverride::default()
+        };
         let quotas = Quotas(BTreeMap::from([
             ("default".to_owned(), set(Some(7))),
             ("acme-corp".to_owned(), set(Some(100))),
@@ -105,6 +114,8 @@ mod tests {
         ]));
         let of = |t: &str| quotas.of(&t.parse().unwrap()).max_concurrent_runs;
         assert_eq!((of("acme-corp"), of("globex"), of("initech")), (100, 7, 7));
+        let pure = |t: &str| quotas.of(&t.parse().unwrap()).require_pure;
+        assert_eq!((pure("acme-corp"), pure("globex"), pure("initech")), (true, false, false));
         assert_eq!(Quotas::default().of(&"acme-corp".parse().unwrap()), Quota::default());
     }
 

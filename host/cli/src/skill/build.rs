@@ -13,7 +13,10 @@ use wit_component::ComponentEncoder;
 use crate::output::{Output, progress};
 use crate::skill::create::SDK;
 
-const TARGET: &str = "wasm32-unknown-unknown";
+/// For pure skills; what it makes is a module, which becomes a component here.
+const PURE: &str = "wasm32-unknown-unknown";
+/// For skills on WASI; what it makes is a component.
+const WASI: &str = "wasm32-wasip2";
 
 /// Small and fast to start: every page of the guest that a run does not touch is time saved. Names are kept, so that
 /// a trap's backtrace says where it was.
@@ -57,24 +60,29 @@ pub(crate) fn build(project: &Path, out: Option<&Path>) -> anyhow::Result<Built>
     })?;
     let manifest = Manifest::parse(&text).with_context(|| format!("{}", manifest_path.display()))?;
     progress(&format!("building {}", manifest.package.name));
-    let module = cargo(project)?;
-    let core = fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
-    let component = ComponentEncoder::default()
-        .module(&core)
-        .and_then(|encoder| encoder.validate(true).encode())
-        .context("the build is no skill; does the crate depend on clawhold_skill and have a #[skill] function?")?;
+    let on_wasi = manifest.wasi.is_some();
+    let made = cargo(project, if on_wasi { WASI } else { PURE })?;
+    let made = fs::read(&made).with_context(|| format!("cannot read {}", made.display()))?;
+    let component = if on_wasi {
+        made
+    } else {
+        ComponentEncoder::default()
+            .module(&made)
+            .and_then(|encoder| encoder.validate(true).encode())
+            .context("the build is no skill; does the crate depend on clawhold_skill and have a #[skill] function?")?
+    };
     let wasm = embed(&component, &text)?;
     let path = out.map_or_else(|| project.join(format!("{}.wasm", manifest.package.name.name())), Path::to_owned);
     fs::write(&path, &wasm).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Built { wasm, path })
 }
 
-/// Builds the crate and finds its core module among what cargo says it made.
-fn cargo(project: &Path) -> anyhow::Result<PathBuf> {
+/// Builds the crate and finds its module or component among what cargo says it made.
+fn cargo(project: &Path, target: &str) -> anyhow::Result<PathBuf> {
     let manifest = project.join("Cargo.toml");
     let manifest = manifest.canonicalize().with_context(|| format!("cannot find {}", manifest.display()))?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics", "--target", TARGET]);
+    cargo.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics", "--target", target]);
     cargo.arg("--manifest-path").arg(&manifest);
     for setting in PROFILE {
         cargo.args(["--config", setting]);
@@ -86,7 +94,7 @@ fn cargo(project: &Path) -> anyhow::Result<PathBuf> {
         .output()
         .context("cannot run cargo; install Rust from https://rustup.rs")?;
     if !ran.status.success() {
-        bail!("cargo could not build the skill; if it misses `core`, run: rustup target add {TARGET}");
+        bail!("cargo could not build the skill; if it misses `core`, run: rustup target add {target}");
     }
     let said = String::from_utf8_lossy(&ran.stdout);
     let modules: Vec<PathBuf> = said

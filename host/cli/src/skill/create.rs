@@ -13,6 +13,14 @@ use crate::output::{Output, cell};
 /// The SDK beside the sources that this command was built from: what a checkout has. A release names a version.
 pub(crate) const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk-guest/rust");
 
+/// What makes a skill one on WASI.
+const WASI: &str = "\
+# The skill runs on WASI: clocks, randomness, and what it prints in its log. Without this table it is pure.
+[wasi]
+# scratch_mb = 16       # MiB of files in /tmp that end with the run
+
+";
+
 #[derive(Args)]
 pub(crate) struct New {
     /// The name: 2 to 63 of a-z, 0-9 and -. Also the folder's.
@@ -23,6 +31,9 @@ pub(crate) struct New {
     /// Who will publish it.
     #[arg(long, default_value = "my-company", value_name = "PUBLISHER")]
     publisher: Publisher,
+    /// For a skill that needs WASI: clocks, randomness, printing, files that end with the run. Others are pure.
+    #[arg(long)]
+    wasi: bool,
     /// The folder of the SDK `clawhold_skill`, when it is not where this command was built.
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
@@ -53,6 +64,7 @@ impl New {
                 .replace("{{name}}", package.name())
                 .replace("{{publisher}}", package.publisher().as_str())
                 .replace("{{sdk}}", &sdk)
+                .replace("{{wasi}}", if self.wasi { WASI } else { "" })
         };
         let files = [
             ("Cargo.toml", fill(include_str!("../../templates/rust/Cargo.toml.txt"))),

@@ -56,6 +56,10 @@ pub(crate) fn run(path: &Path, out: Output) -> anyhow::Result<()> {
         for action in &package.manifest.audit.actions {
             println!("records  {action}");
         }
+        if let Some(wasi) = &package.manifest.wasi {
+            let files = wasi.scratch_mb.map_or("no files".to_owned(), |mb| format!("{mb} MiB of scratch files"));
+            println!("wasi     clocks, randomness, {files}");
+        }
         for skill in &bench.skills {
             println!("skill    {}  {}", skill.name, cell(&json!(skill.description)));
         }

@@ -147,6 +147,32 @@ fn a_new_skill_passes_its_own_tests() {
 }
 
 #[test]
+fn a_new_skill_on_wasi_is_built_tested_and_run_like_any_other() {
+    let desk = Desk::new();
+    assert!(desk.clawhold(&["skill", "new", "printer", "--wasi"]).status.success());
+    let source = desk.folder.path().join("printer/src/lib.rs");
+    let code = std::fs::read_to_string(&source).unwrap();
+    let code = code.replacen("    Ok(format!", "    println!(\"printed for {name}\");\n    Ok(format!", 1);
+    std::fs::write(&source, code).unwrap();
+    let tested = desk.clawhold(&["skill", "test", "printer"]);
+    assert!(text(&tested).contains("2 passed, 0 failed"), "{}", text(&tested));
+    let ran = desk.clawhold(&["skill", "run", "printer", "printer.greet", r#"{"name": "Ada"}"#]);
+    for part in ["Hello, Ada, from test-tenant!", "log: info printed for Ada"] {
+        assert!(text(&ran).contains(part), "{part:?} is not in {}", text(&ran));
+    }
+    let seen = desk.clawhold(&["skill", "inspect", "printer"]);
+    for part in ["wasi:cli/stdout@0.2", "wasi     clocks, randomness, no files"] {
+        assert!(text(&seen).contains(part), "{part:?} is not in {}", text(&seen));
+    }
+    // The same source without the table is built pure: what it prints goes nowhere.
+    let manifest = desk.folder.path().join("printer/skill.toml");
+    let asked = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, asked.replace("\n[wasi]\n", "\n")).unwrap();
+    let seen = desk.clawhold(&["skill", "inspect", "printer"]);
+    assert!(seen.status.success() && !text(&seen).contains("wasi:"), "{}", text(&seen));
+}
+
+#[test]
 fn the_readmes_configuration_is_one() {
     let yaml = &blocks(&readme(), "read by a test: clawhold.yaml")[0];
     let config = clawhold_cli::config::Config::parse(yaml).unwrap();
@@ -177,6 +203,8 @@ fn the_readmes_limits_are_the_hosts() {
             most.memory_bytes >> 20
         ),
         format!("| host calls | {} | {} |", usual.host_calls, most.host_calls),
+        format!("| calls to WASI | {} | {} |", digits(usual.wasi_calls.into()), digits(most.wasi_calls.into())),
+        format!("| scratch files | none; `scratch_mb` | {} MiB in {} |", most.scratch_bytes >> 20, most.scratch_files),
         format!("| HTTP requests; one answer | {}; {} MiB |", usual.http_requests, usual.http_response_bytes >> 20),
         format!(
             "| input; output | {} MiB; {} MiB |",

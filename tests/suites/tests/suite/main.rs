@@ -9,6 +9,7 @@ mod roles;
 mod stop;
 mod support;
 mod warm;
+mod wasi;
 
 /// This binary is its own compiler process, as `clawhold` is.
 #[ctor::ctor(unsafe)]

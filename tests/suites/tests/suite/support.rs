@@ -24,7 +24,7 @@ pub(crate) struct TestHost {
     pub(crate) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 /// A host's API, as its operator sees it.
@@ -68,7 +68,29 @@ impl TestHost {
 
     /// The same over another network than the real one.
     pub(crate) fn over(yaml: &str, transport: Option<Arc<dyn Transport>>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::within(Arc::new(tempfile::tempdir().unwrap()), yaml, None, transport)
+    }
+
+    /// A host whose skills' requests end here instead of in the network.
+    pub(crate) fn with_transport(transport: Arc<dyn Transport>) -> Self {
+        Self::over("", Some(transport))
+    }
+
+    /// Stops, and starts again in the same folder with another configuration.
+    pub(crate) fn restarted(mut self, yaml: &str) -> Self {
+        let (folder, operator) = (Arc::clone(&self.folder), self.operator.clone());
+        let served = self.begin_stop();
+        self.runtime.block_on(served).unwrap();
+        drop(self);
+        Self::within(folder, yaml, Some(operator), None)
+    }
+
+    fn within(
+        folder: Arc<TempDir>,
+        yaml: &str,
+        operator: Option<String>,
+        transport: Option<Arc<dyn Transport>>,
+    ) -> Self {
         let mut config = Config::parse(yaml).unwrap();
         config.run_slots.get_or_insert(8);
         config.egress.open.push("127.0.0.1/32".parse().unwrap());
@@ -76,13 +98,14 @@ impl TestHost {
         let (stop, stopped) = oneshot::channel();
         let (host, operator, url, served) = runtime.block_on(async {
             let host = serve::host(folder.path(), &config, transport).await.unwrap();
-            let operator = host.first_operator_token(|_| Ok(())).await.unwrap().unwrap();
+            let first = host.first_operator_token(|_| Ok(())).await.unwrap();
+            let first = first.map(|made| made.token.expose_secret().to_owned());
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let served = tokio::spawn(clawhold_api::serve(listener, Arc::clone(&host), async move {
                 let _either_way = stopped.await;
             }));
-            (host, operator.token.expose_secret().to_owned(), url, served)
+            (host, operator.or(first).unwrap(), url, served)
         });
         Self { api: Api::new(url, operator), host, runtime, stop: Some(stop), served: Some(served), folder }
     }
@@ -246,10 +269,16 @@ pub(crate) fn crm() -> &'static [u8] {
     CRM.get_or_init(|| build("skills/northwind/crm"))
 }
 
-fn build(folder: &str) -> Vec<u8> {
-    let project = root().join(folder);
+/// A package, built from a folder of the repository.
+pub(crate) fn build(folder: &str) -> Vec<u8> {
     let out = tempfile::NamedTempFile::new().unwrap();
-    build_skill(&project, out.path()).unwrap()
+    build_skill(&root().join(folder), out.path()).unwrap()
+}
+
+/// Why a folder of the repository cannot be built into a package.
+pub(crate) fn build_failed(folder: &str) -> String {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    format!("{:#}", build_skill(&root().join(folder), out.path()).unwrap_err())
 }
 
 pub(crate) fn root() -> PathBuf {
@@ -281,6 +310,9 @@ impl Peer {
                         head.push(byte[0]);
                     }
                     let head = String::from_utf8_lossy(&head).into_owned();
+                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                    let _client_may_be_gone = stream.read_exact(&mut body);
                     seen.lock().unwrap().push(head.clone());
                     let _client_may_be_gone = stream.write_all(&answer(&head));
                 });

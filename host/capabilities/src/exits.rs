@@ -1,0 +1,277 @@
+//! What every request passes on its way out, whichever interface a guest makes it by: the budget, the reading of URL and
+//! fields, the policy; and its entry in the journal.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clawhold_sandbox::contract::clawhold::skill::http::{Error, Rule};
+use clawhold_tenancy::policy::{Denial, Method, Policy};
+use clawhold_tenancy::run::Egress;
+use clawhold_tenancy::{RunLimits, SecretName};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use crate::http::{Bounds, Incoming, Outgoing};
+use crate::{Authority, Journal, lock};
+
+/// Bytes of a URL: what common servers accept.
+pub(crate) const URL_BYTES: usize = 8192;
+/// Header fields of a request, and bytes of all of them.
+const HEADERS: usize = 64;
+pub(crate) const HEADER_BYTES: usize = 32 * 1024;
+
+/// Fields that frame a message or steer the connection. A guest that sets one could make two requests of one.
+const RESERVED: [&str; 12] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+    "trailer",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "proxy-connection",
+    "expect",
+];
+
+/// What a guest wants to send, whichever interface it came by.
+pub(crate) struct Wanted<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a str,
+    pub(crate) fields: Vec<(&'a str, &'a [u8])>,
+    pub(crate) body: Bytes,
+}
+
+/// What decides over a run's requests, whichever interface they come by.
+pub(crate) struct Exits<'a> {
+    pub(crate) authority: Option<&'a Authority>,
+    pub(crate) limits: &'a RunLimits,
+    pub(crate) journal: &'a Arc<Mutex<Journal>>,
+}
+
+/// A request's entry in the journal: there from the start, so that a request that is cut off is told of as well.
+pub(crate) struct Told {
+    journal: Arc<Mutex<Journal>>,
+    /// Requests before this one.
+    before: usize,
+}
+
+impl Exits<'_> {
+    /// Enters a request into the journal.
+    pub(crate) fn begin(&self, method: &str) -> Told {
+        let mut journal = lock(self.journal);
+        let before = journal.egress.len();
+        // More than may be sent, and no more than a guest without WASI could cause.
+        if before < self.limits.host_calls as usize {
+            journal.egress.push(Egress {
+                method: method.to_owned(),
+                origin: String::new(),
+                credential: None,
+                status: None,
+                refused: None,
+                response_bytes: 0,
+            });
+        }
+        Told { journal: Arc::clone(self.journal), before }
+    }
+
+    /// The request as it would leave, if every rule allows it.
+    pub(crate) fn vet(
+        &self,
+        wanted: Wanted<'_>,
+        secrets: &[SecretName],
+        told: &Told,
+    ) -> Result<(Authority, Outgoing), Error> {
+        let Some(authority) = self.authority else {
+            return refuse(Rule::Policy, "there is no network while a package describes itself");
+        };
+        let most = self.limits.http_requests;
+        if told.before >= most as usize {
+            return refuse(Rule::Budget, format!("a run may make {most} requests"));
+        }
+        let url = parse_url(wanted.url).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
+        told.change(|told| told.origin = url.origin().ascii_serialization());
+        let headers = parse_headers(&wanted.fields).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
+        let most = self.limits.http_request_bytes;
+        if wanted.body.len() as u64 > most {
+            let problem = format!("the body has {} bytes, {most} are allowed", wanted.body.len());
+            return refuse(Rule::Size, problem);
+        }
+        let outgoing = Outgoing { method: wanted.method, url, headers, body: wanted.body, credential: None };
+        check(&authority.policy, &outgoing, secrets)?;
+        Ok((authority.clone(), outgoing))
+    }
+
+    /// What the exchange may take when the guest asks for this much time.
+    pub(crate) fn bounds(&self, authority: &Authority, asked: Option<Duration>) -> Bounds {
+        let most = Duration::from_millis(self.limits.http_timeout_ms);
+        let time = asked.unwrap_or(most).min(most);
+        Bounds {
+            deadline: authority.deadline.min(Instant::now() + time),
+            response_bytes: self.limits.http_response_bytes,
+        }
+    }
+}
+
+impl Told {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Egress)) {
+        // Gone if the run ended before the request did.
+        if let Some(told) = lock(&self.journal).egress.get_mut(self.before) {
+            change(told);
+        }
+    }
+
+    /// Notes how the request ended.
+    pub(crate) fn ended(&self, answer: &Result<Incoming, Error>) {
+        self.change(|told| match answer {
+            Ok(incoming) => {
+                told.status = Some(incoming.status);
+                told.response_bytes = incoming.body.len() as u64;
+            }
+            Err(error) => told.refused = Some(word(error.rule).to_owned()),
+        });
+    }
+}
+
+fn check(policy: &Policy, request: &Outgoing, secrets: &[SecretName]) -> Result<(), Error> {
+    let denied = |denial| {
+        let (rule, message) = match denial {
+            Denial::InvalidUrl(message) => (Rule::InvalidRequest, message),
+            Denial::NoRule(message) => (Rule::Policy, message),
+            Denial::Credential(message) => (Rule::Credential, message),
+        };
+        Error { rule, message, sent: false }
+    };
+    policy.allows(request.method, &request.url, None).map_err(denied)?;
+    secrets.iter().try_for_each(|secret| policy.allows(request.method, &request.url, Some(secret)).map_err(denied))
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    if text.len() > URL_BYTES {
+        return Err(format!("the URL has {} bytes, {URL_BYTES} are allowed", text.len()));
+    }
+    // The parser drops these, so a URL that is shown would not be the one that is sent.
+    if text.chars().any(|c| c.is_control() || c == ' ' || c == '\\') {
+        return Err("the URL has control characters, spaces or backslashes; encode them".to_owned());
+    }
+    let url = Url::parse(text).map_err(|e| format!("the URL cannot be read ({e}); write https://host/path"))?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(format!("the scheme {} is not served; write https", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the URL has user information; use a credential".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("the URL has a fragment, which is never sent; leave it out".to_owned());
+    }
+    Ok(url)
+}
+
+fn parse_headers(given: &[(&str, &[u8])]) -> Result<HeaderMap, String> {
+    if given.len() > HEADERS {
+        return Err(format!("the request has {} header fields, {HEADERS} are allowed", given.len()));
+    }
+    let size: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if size > HEADER_BYTES {
+        return Err(format!("the header fields have {size} bytes, {HEADER_BYTES} are allowed"));
+    }
+    let mut headers = HeaderMap::with_capacity(given.len() + 4);
+    for (name, value) in given {
+        let name = field_name(name)?;
+        let value = str::from_utf8(value).ok().and_then(|value| HeaderValue::from_str(value).ok());
+        let value =
+            value.ok_or_else(|| format!("the value of the header {name} has characters that a header cannot carry"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+pub(crate) fn field_name(text: &str) -> Result<HeaderName, String> {
+    let name = HeaderName::try_from(text).map_err(|_| {
+        let shown: String = text.chars().take(64).collect();
+        format!("{shown:?} is no header name")
+    })?;
+    if is_reserved(&name) {
+        return Err(format!("the header {name} belongs to the host; leave it out"));
+    }
+    Ok(name)
+}
+
+/// Whether a field belongs to the host.
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+    RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
+}
+
+pub(crate) fn refuse<T>(rule: Rule, message: impl Into<String>) -> Result<T, Error> {
+    Err(Error { rule, message: message.into(), sent: false })
+}
+
+fn word(rule: Rule) -> &'static str {
+    match rule {
+        Rule::InvalidRequest => "invalid-request",
+        Rule::Policy => "policy",
+        Rule::Credential => "credential",
+        Rule::Address => "address",
+        Rule::Dns => "dns",
+        Rule::Connect => "connect",
+        Rule::Tls => "tls",
+        Rule::Protocol => "protocol",
+        Rule::Size => "size",
+        Rule::Deadline => "deadline",
+        Rule::Budget => "budget",
+        Rule::Unavailable => "unavailable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_18_a_guest_cannot_frame_a_message_itself() {
+        fn field<'a>(name: &'a str, value: &'a str) -> (&'a str, &'a [u8]) {
+            (name, value.as_bytes())
+        }
+        for bad in [
+            field("Host", "evil.example.com"),
+            field("Transfer-Encoding", "chunked"),
+            field("CONTENT-LENGTH", "0"),
+            field("TE", "trailers"),
+            field("Connection", "close, Authorization"),
+            field("Proxy-Anything", "x"),
+            field("X-A", "b\r\nGET /admin HTTP/1.1"),
+            field("X-A\r\nX-B", "c"),
+            field("X A", "c"),
+            field("", "c"),
+            field("X-A", "a\0b"),
+        ] {
+            assert!(parse_headers(std::slice::from_ref(&bad)).is_err(), "{bad:?}");
+        }
+        assert!(parse_headers(&[field("Accept", "application/json"), field("X-A", "")]).is_ok());
+        assert!(parse_headers(&vec![field("a", "b"); HEADERS + 1]).unwrap_err().contains("are allowed"));
+        assert!(parse_headers(&[field("a", &"b".repeat(HEADER_BYTES))]).unwrap_err().contains("are allowed"));
+    }
+
+    #[test]
+    fn a_url_is_read_one_way_or_refused() {
+        for bad in [
+            "",
+            "/path",
+            "ftp://x.com/",
+            "https://u:p@x.com/",
+            "https://x.com/#f",
+            "https://x.com/a b",
+            "https://x.com\\@evil.com/",
+            "https://x.com/a\r\nb",
+            "file:///etc/passwd",
+            "https://",
+        ] {
+            assert!(parse_url(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse_url(&format!("https://x.com/{}", "a".repeat(URL_BYTES))).is_err());
+        assert_eq!(parse_url("https://0x7f.1/x").unwrap().host_str(), Some("127.0.0.1"));
+    }
+}
