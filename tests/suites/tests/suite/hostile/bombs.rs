@@ -65,9 +65,9 @@ fn hostile_32_components_in_components_are_refused() {
 
 #[test]
 fn hostile_32_an_import_that_is_not_offered_is_refused() {
-    let import = ";;@ component\n(import \"wasi:filesystem/types@0.2.0\" (instance))";
+    let import = ";;@ component\n(import \"evil:host/backdoor@1.0.0\" (instance))";
     let wasm = Guest::of("importing", import).unwrap().wasm;
-    refused_package("importing", &wasm, &["wasi:filesystem/types@0.2.0", "does not offer"]);
+    refused_package("importing", &wasm, &["evil:host/backdoor@1.0.0", "does not offer"]);
 }
 
 #[test]
