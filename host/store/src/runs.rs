@@ -53,10 +53,7 @@ static INSERT: Bulk = Bulk::new(
     "",
 );
 
-pub(crate) async fn insert(
-    connection: &mut AnyConnection,
-    records: &[(&TenantId, &Record)],
-) -> Result<(), StoreError> {
+pub(crate) async fn insert(connection: &mut AnyConnection, records: &[(&TenantId, &Record)]) -> Result<(), StoreError> {
     for chunk in records.chunks(ROWS) {
         let mut query = INSERT.query(chunk.len());
         for (tenant, record) in chunk {
