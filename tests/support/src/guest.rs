@@ -22,6 +22,7 @@
 //! - `;;@ repeat N TEXT` is the text, N times.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -150,10 +151,9 @@ fn of_component(name: &str, text: &str) -> Result<Vec<u8>> {
         }
     }
     if !text.contains("(core instance $main") {
-        let fields = added(name, "");
-        whole.push_str(&format!(
-            "(core module $main (func $run (result i32) (call $yes))\n{fields})\n(core instance $main (instantiate $main))\n"
-        ));
+        whole.push_str("(core module $main (func $run (result i32) (call $yes))\n");
+        whole.push_str(&added(name, ""));
+        whole.push_str(")\n(core instance $main (instantiate $main))\n");
     }
     whole.push_str(include_str!("guest/handler.wat"));
     whole.push(')');
@@ -195,7 +195,11 @@ fn describe(skill: &str, wide: bool) -> String {
 }
 
 fn escaped(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string never fails.
+        let _ = write!(text, "\\{byte:02x}");
+        text
+    })
 }
 
 fn directives<'t>(text: &'t str, mark: &'t str) -> impl Iterator<Item = &'t str> {

@@ -8,6 +8,9 @@ use anyhow::{Context as _, Result};
 use super::Finding;
 use super::rules::{LONG_FILE, LONGEST_FILE};
 
+/// Where tests are of what is more than one crate's own business. Only these run guests.
+const TESTS: &str = "tests";
+
 /// Where the guests are that tests run, one folder or text file each.
 const GUESTS: &str = "tests/guests";
 
@@ -75,8 +78,11 @@ fn guests(folder: &Path) -> Result<Vec<String>> {
 /// A guest that nobody runs proves nothing, and looks as if it did.
 fn untested(guest: &str, sources: &[(PathBuf, String)]) -> Option<Finding> {
     let quoted = format!("\"{guest}\"");
-    let tested = sources.iter().any(|(name, text)| !name.starts_with(GUESTS) && text.contains(&quoted));
-    let what = || format!("{GUESTS}/{guest} has no test: no Rust file names {quoted}; write one, or remove the guest");
+    let is_test = |name: &Path| name.starts_with(TESTS) && !name.starts_with(GUESTS);
+    let tested = sources.iter().any(|(name, text)| is_test(name) && text.contains(&quoted));
+    let what = || {
+        format!("{GUESTS}/{guest} has no test: no Rust file in {TESTS}/ names {quoted}; write one, or remove the guest")
+    };
     (!tested).then(|| Finding::Broken(what()))
 }
 

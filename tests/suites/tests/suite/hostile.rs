@@ -3,6 +3,7 @@
 mod answers;
 mod arguments;
 mod audit;
+mod bombs;
 mod check;
 mod circle;
 mod endings;

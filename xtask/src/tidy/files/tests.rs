@@ -33,22 +33,38 @@ fn a_dependency_without_a_reason_is_named() {
     }
 }
 
-#[test]
-fn a_guest_that_no_test_names_is_found() {
+/// The guests without a test, in a repository of these files.
+fn untested(files: &[(&str, &str)]) -> Vec<String> {
     let root = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
+    for (path, text) in [("Cargo.toml", "")].iter().chain(files) {
         let path = root.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
-    };
-    write("Cargo.toml", "");
-    write("tests/guests/spin/Cargo.toml", "");
-    write("tests/guests/spin/src/lib.rs", "const ITSELF: &str = \"spin\";");
-    write("tests/guests/bomb.wat", "");
-    write("tests/guests/notes.md", "");
-    write("tests/suites/src/limits.rs", "run(\"bomb\")");
-    write("target/debug/build.rs", "run(\"spin\")");
-    let found = check(root.path()).unwrap();
-    let [Finding::Broken(text)] = &found[..] else { panic!("{found:?}") };
-    assert!(text.starts_with("tests/guests/spin has no test"), "{text}");
+    }
+    let found = check(root.path()).unwrap().into_iter();
+    found.map(|(Finding::Broken(text) | Finding::Warning(text))| text.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_guest_that_no_test_names_is_found() {
+    let files = [
+        ("tests/guests/spin/Cargo.toml", ""),
+        ("tests/guests/spin/src/lib.rs", "const ITSELF: &str = \"spin\";"),
+        ("tests/guests/bomb.wat", ""),
+        ("tests/guests/notes.md", ""),
+        ("tests/suites/src/limits.rs", "run(\"bomb\")"),
+        ("target/debug/build.rs", "run(\"spin\")"),
+    ];
+    assert_eq!(untested(&files), ["tests/guests/spin"]);
+}
+
+#[test]
+fn a_guest_in_text_that_no_test_names_is_found() {
+    let files = [
+        ("tests/guests/grow.wat", ";; `a_test_that_is_no_more`"),
+        ("tests/guests/grow-table.wat", ""),
+        ("tests/suites/src/memory.rs", "stopped(\"grow-table\"); // grow"),
+        ("host/sandbox/src/meter.rs", "let what = \"grow\";"),
+    ];
+    assert_eq!(untested(&files), ["tests/guests/grow"]);
 }

@@ -54,12 +54,17 @@ impl Case {
     /// The host's memory is near where it was before the case, and was never more than `most` above it.
     #[track_caller]
     pub(super) fn memory_is_back(&self, most: u64) {
+        self.memory_is_within(NEAR, most);
+    }
+
+    #[track_caller]
+    fn memory_is_within(&self, near: u64, most: u64) {
         let above = |bytes: u64| bytes.saturating_sub(self.resident);
         let peak = above(self.host.peak());
-        let back = becomes(|| above(self.host.resident()) <= NEAR);
+        let back = becomes(|| above(self.host.resident()) <= near);
         let kept = above(self.host.resident());
         println!("| {} | {} KiB kept | {} KiB at most |", self.name, kept >> 10, peak >> 10);
-        assert!(back, "{} bytes are kept", kept);
+        assert!(back, "{kept} bytes are kept");
         assert!(peak <= most, "{peak} bytes were taken");
     }
 
@@ -138,7 +143,11 @@ pub(super) fn refused_package(name: &str, wasm: &[u8], says: &[&str]) {
     let publisher = host.api.publisher("guests");
     let case = Case { resident: host.resident(), host, tenant, admin, name: name.to_owned() };
     case.host.forget_peak();
-    for _ in 0..RUNS {
+    let file = wasm.len() as u64;
+    // The allocator keeps what three copies of a large file take, however often one comes: a copy that is kept for each
+    // time would be more than that after six.
+    let times = if file > NEAR / 10 { 6 } else { RUNS };
+    for _ in 0..times {
         let answer = case.host.api.ask("POST", "/v1/market/packages", &publisher, Some(wasm));
         let said = answer.body.to_string();
         assert_eq!((answer.status, answer.problem().as_str()), (422, "package-refused"), "{said}");
@@ -150,5 +159,5 @@ pub(super) fn refused_package(name: &str, wasm: &[u8], says: &[&str]) {
     }
     let there = case.host.api.get(&format!("/v1/market/packages/guests/{name}"), &publisher);
     assert_eq!(there.status, 404, "what was refused is there: {}", there.body);
-    case.memory_is_back(SMALL);
+    case.memory_is_within(NEAR + 3 * file, SMALL + 5 * file);
 }

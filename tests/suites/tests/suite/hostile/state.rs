@@ -1,8 +1,10 @@
 //! Guests that leave something behind, and guests that look for it.
 
+use clawhold_test_support::guest::Guest;
 use serde_json::json;
 
-use super::check::{Case, NEAR, check};
+use super::check::{Case, NEAR, check, refused_package};
+use crate::support::root;
 
 /// A planted run takes what it may have.
 const FULL: u64 = (64 << 20) + NEAR;
@@ -37,4 +39,15 @@ fn hostile_21_what_one_tenants_run_plants_is_not_there_for_another_tenant() {
 fn hostile_21_no_memory_of_the_slot_keeps_anything_for_another_skill() {
     // It fills all of them, and the check after each run takes all of them.
     check("full-memories", &json!({}), "ok", FULL);
+}
+
+#[test]
+fn the_check_for_a_clean_slot_notices_a_single_byte_and_a_single_entry() {
+    let path = root().join("tests/guests").join(format!("{}.wat", "clean"));
+    let text = std::fs::read_to_string(path).unwrap();
+    for dirt in ["(data (i32.const 1048575) \"x\")", "(elem (table $table) (i32.const 63) func $start)"] {
+        let dirty = text.replacen("(start $start)", &format!("{dirt} (start $start)"), 1);
+        let guest = Guest::of("dirty", &dirty).unwrap();
+        refused_package("dirty", &guest.wasm, &["trap"]);
+    }
 }
