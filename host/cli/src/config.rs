@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clawhold_tenancy::RunLimits;
-use clawhold_tenancy::limits::MIB;
+use clawhold_tenancy::limits::{Asked, TABLE};
 use clawhold_tenancy::quota::Quotas;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -24,7 +24,7 @@ pub struct Config {
     /// What skills may reach.
     pub egress: EgressConfig,
     /// The most that any run may use.
-    pub limits: LimitsConfig,
+    pub limits: Asked,
     /// Runs at the same time, over all tenants. 64.
     pub run_slots: Option<u32>,
     /// What each tenant may use.
@@ -39,20 +39,6 @@ pub struct Config {
 pub struct EgressConfig {
     /// Ranges of private addresses that skills may reach, such as `10.1.0.0/16`.
     pub open: Vec<IpNet>,
-}
-
-/// `limits`
-#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitsConfig {
-    /// Fuel of a run.
-    pub fuel: Option<u64>,
-    /// Milliseconds of a run.
-    pub timeout_ms: Option<u64>,
-    /// Mebibytes of a run's memory; 128 at the most.
-    pub memory_mb: Option<u64>,
-    /// Mebibytes of a run's scratch files; 0 for none.
-    pub scratch_mb: Option<u64>,
 }
 
 impl Config {
@@ -80,20 +66,7 @@ impl Config {
 
     /// The ceiling that the limits make.
     pub fn ceiling(&self) -> RunLimits {
-        let mut ceiling = RunLimits::default_ceiling();
-        if let Some(fuel) = self.limits.fuel {
-            ceiling.fuel = fuel;
-        }
-        if let Some(ms) = self.limits.timeout_ms {
-            ceiling.wall_ms = ms;
-        }
-        if let Some(mb) = self.limits.memory_mb {
-            ceiling.memory_bytes = mb * MIB;
-        }
-        if let Some(mb) = self.limits.scratch_mb {
-            ceiling.scratch_bytes = mb * MIB;
-        }
-        ceiling
+        self.limits.over(RunLimits::default_ceiling())
     }
 
     fn overlay(&mut self, environment: &HashMap<String, String>) -> anyhow::Result<()> {
@@ -114,13 +87,16 @@ impl Config {
         set(&mut self.operations_listen, "CLAWHOLD_OPERATIONS_LISTEN", environment)?;
         set(&mut self.data_dir, "CLAWHOLD_DATA_DIR", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
-        set(&mut self.limits.fuel, "CLAWHOLD_LIMITS_FUEL", environment)?;
-        set(&mut self.limits.timeout_ms, "CLAWHOLD_LIMITS_TIMEOUT_MS", environment)?;
-        set(&mut self.limits.memory_mb, "CLAWHOLD_LIMITS_MEMORY_MB", environment)?;
-        set(&mut self.limits.scratch_mb, "CLAWHOLD_LIMITS_SCRATCH_MB", environment)?;
         let mut pure = None;
         set(&mut pure, "CLAWHOLD_REQUIRE_PURE", environment)?;
         self.require_pure = pure.unwrap_or(self.require_pure);
+        for limit in TABLE {
+            let mut value = None;
+            set(&mut value, &format!("CLAWHOLD_LIMITS_{}", limit.key.to_uppercase()), environment)?;
+            if let Some(value) = value {
+                self.limits.put(limit.key, value).expect("the table names keys that there are");
+            }
+        }
         if let Some(text) = environment.get("CLAWHOLD_EGRESS_OPEN") {
             let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
             self.egress.open = ranges
@@ -138,17 +114,8 @@ impl Config {
         if self.run_slots.is_some_and(|slots| !(1..=512).contains(&slots)) {
             bail!("run_slots: use 1 to 512; each slot reserves address space");
         }
-        for (key, value, most) in [
-            ("fuel", self.limits.fuel, 1_000_000_000_000),
-            ("timeout_ms", self.limits.timeout_ms, 600_000),
-            ("memory_mb", self.limits.memory_mb, 128),
-        ] {
-            if value.is_some_and(|value| value == 0 || value > most) {
-                bail!("limits.{key}: use 1 to {most}");
-            }
-        }
-        if self.limits.scratch_mb.is_some_and(|mb| mb > 1024) {
-            bail!("limits.scratch_mb: use 0 to 1024; every run that is under way may take that much of the disk");
+        if let Some(mistake) = self.limits.mistake() {
+            bail!("{mistake}");
         }
         if let Some(mistake) = self.tenant_quotas.mistakes().first() {
             bail!("{mistake}");
@@ -182,7 +149,7 @@ mod tests {
         refused("tenant_quotas:\n  Acme:\n    max_concurrent_runs: 1\n", &["Acme", "tenant's id"]);
         refused("limits:\n  memory_mb: 4096\n", &["limits.memory_mb", "1 to 128"]);
         refused("limits:\n  memory_mb: 64 MiB\n", &["line 2"]);
-        refused("limits:\n  scratch_mb: 4096\n", &["limits.scratch_mb", "0 to 1024"]);
+        refused("limits:\n  scratch_mb: 4096\n", &["limits.scratch_mb", "1024"]);
         refused("require_pure: sometimes\n", &["line 1"]);
         refused("tenant_quotas:\n  acme-corp:\n    require_pur: true\n", &["require_pur", "line 3", "require_pure"]);
         refused("run_slots: 0\n", &["run_slots"]);

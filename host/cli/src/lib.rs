@@ -12,6 +12,8 @@ mod skill;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use clawhold_sandbox::compiler_process;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;

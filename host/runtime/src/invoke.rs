@@ -10,7 +10,7 @@ use clawhold_sandbox::{Budget, Call, Failure, Finished};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::run::{Reason, Record, Usage};
-use clawhold_tenancy::{Context, Digest, PackageName, Permit, RunId, SkillName, TenantId};
+use clawhold_tenancy::{Context, Digest, PackageName, Permit, RunId, RunLimits, SkillName, TenantId};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::Instrument;
@@ -42,6 +42,17 @@ pub struct Invoked {
     pub output: Box<RawValue>,
 }
 
+/// A run that was admitted, before it has a place.
+struct Admitted {
+    cx: Context,
+    tenant: TenantId,
+    ready: Arc<Ready>,
+    skill: SkillName,
+    limits: RunLimits,
+    started: Instant,
+    ticket: Ticket,
+}
+
 /// Why a run gave no answer.
 enum NoAnswer {
     Skill(&'static str, String),
@@ -62,14 +73,18 @@ impl Host {
         if !cx.may_call(skill) {
             return Err(Problem::NotFound("skill"));
         }
-        let ticket = self.admission.enter(tenant, self.quotas.of(tenant).max_concurrent_runs)?;
+        let quota = self.quotas.of(tenant);
+        let ticket = self.admission.enter(tenant, &quota)?;
         let ready = self.resolve(tenant, skill).await?;
         if ready.policy.wasi
             && let Some(why) = self.refuses_wasi(tenant)
         {
             return self.denied(cx, tenant, &ready, skill, why).await;
         }
-        let run = self.clone().run_to_the_end(cx.clone(), tenant.clone(), ready, skill.clone(), input, started, ticket);
+        let limits = ready.policy.limits.within(&quota.limits).within(&self.ceiling);
+        let run =
+            Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
+        let run = self.clone().run_to_the_end(run, input);
         tokio::spawn(run.in_current_span()).await.map_err(|e| Problem::internal("a run was lost", e))?
     }
 
@@ -105,17 +120,8 @@ impl Host {
         Err(Problem::Run { run, reason, message })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of one run, moved into its task")]
-    async fn run_to_the_end(
-        self: Arc<Self>,
-        cx: Context,
-        tenant: TenantId,
-        ready: Arc<Ready>,
-        skill: SkillName,
-        input: String,
-        started: Instant,
-        ticket: Ticket,
-    ) -> Result<Invoked, Problem> {
+    async fn run_to_the_end(self: Arc<Self>, admitted: Admitted, input: String) -> Result<Invoked, Problem> {
+        let Admitted { cx, tenant, ready, skill, limits, started, ticket } = admitted;
         let value = read_json(&input).map_err(|e| {
             Problem::invalid("input", format!("it is not JSON: {e}; send the skill's input as the body"))
         })?;
@@ -124,9 +130,8 @@ impl Host {
             let detail = format!("{}; see the skill's input schema", mismatch.problem);
             Problem::invalid(format!("input{}", at(&mismatch.place)), detail)
         })?;
-        let limits = ready.policy.limits.within(&self.ceiling);
         let deadline = started + limits.wall();
-        let Some(slot) = self.sandbox.slot(deadline).await else {
+        let Some(slot) = self.sandbox.slot(ticket.payer.clone(), deadline).await else {
             return Err(Problem::Unavailable("no run slot came free in the skill's time; call again".to_owned()));
         };
         let run = RunId::now();
@@ -140,7 +145,8 @@ impl Host {
         let host = RunHost::new(authority, limits.clone());
         let journal = host.journal();
         let call = Call { context: guest_context(&cx, &tenant, run, &skill, &ready, limits.wall_ms), input };
-        let budget = Budget { limits, started, deadline };
+        let (payer, memory) = (ticket.payer.clone(), Arc::clone(&ticket.memory));
+        let budget = Budget { limits, started, deadline, payer, memory };
         let finished = self.sandbox.invoke(slot, Arc::clone(&ready.component), call, budget, host).await;
 
         let mut journal = std::mem::take(&mut *lock(&journal));

@@ -76,6 +76,9 @@ pub struct Host {
 impl Host {
     /// Puts a host together and starts its writer. Must be called on a tokio runtime.
     pub fn new(parts: Parts) -> Arc<Self> {
+        if let Some(tampered) = parts.sandbox.tampered() {
+            tokio::spawn(packages::note_tampering(parts.store.clone(), tampered));
+        }
         Arc::new(Self {
             writer: RunWriter::start(parts.store.clone()),
             store: parts.store,

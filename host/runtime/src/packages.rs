@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
 use clawhold_marketplace::{SkillSpec, check_descriptors, read};
-use clawhold_sandbox::Budget;
-use clawhold_store::{Conflict, Publication, StoreError};
+use clawhold_sandbox::{Allowance, Budget, Payer};
+use clawhold_store::{Conflict, Publication, Store, StoreError};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
-use clawhold_tenancy::{Context, Digest, PackageName, Permit, Publisher, RunLimits};
+use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, Publisher, RunLimits, TraceId};
 use semver::Version as Number;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::Instrument;
 
 use crate::{Host, Package, Problem, Version};
@@ -19,6 +20,10 @@ use crate::{Host, Package, Problem, Version};
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
 const DESCRIBE_FUEL: u64 = 200_000_000;
 const DESCRIBE_HOST_CALLS: u32 = 16;
+
+/// Whose share of slots and processor packages use while they describe themselves: one for all publishers, and no
+/// tenant's, since a colon is in no tenant's id.
+const DESCRIBES: &str = "host:describe";
 
 /// What publishing came to.
 #[derive(Debug)]
@@ -142,13 +147,16 @@ impl Host {
         let limits = RunLimits { fuel: DESCRIBE_FUEL, host_calls: DESCRIBE_HOST_CALLS, ..asked.within(&self.ceiling) };
         let started = Instant::now();
         let deadline = started + DESCRIBE_TIME;
+        let payer = Payer::named(DESCRIBES);
         let slot =
-            self.sandbox.slot(deadline).await.ok_or_else(|| {
+            self.sandbox.slot(payer.clone(), deadline).await.ok_or_else(|| {
                 Problem::Unavailable("all run slots are in use; publish again in a moment".to_owned())
             })?;
         let host = RunHost::without_authority(limits.clone());
         let journal = host.journal();
-        let finished = self.sandbox.describe(slot, skill, Budget { limits, started, deadline }, host).await;
+        let memory = Allowance::new(limits.memory_bytes);
+        let budget = Budget { limits, started, deadline, payer, memory };
+        let finished = self.sandbox.describe(slot, skill, budget, host).await;
         let described = finished.outcome.map_err(|failure| {
             let fatal = journal.lock().ok().and_then(|journal| journal.fatal.clone());
             Problem::Package(format!(
@@ -158,6 +166,27 @@ impl Host {
             ))
         })?;
         Ok(check_descriptors(described)?)
+    }
+}
+
+/// Puts into the host's own chain that somebody changed native code on disk. It was not run; that somebody could write
+/// there is what the operator must know.
+pub(crate) async fn note_tampering(store: Store, mut tampered: UnboundedReceiver<Digest>) {
+    while let Some(digest) = tampered.recv().await {
+        let event = Event {
+            at_us: now_us(),
+            actor: Actor::Host("artifacts").to_string(),
+            action: "host.reject_artifact".to_owned(),
+            resource: format!("component:{digest}"),
+            outcome: Outcome::Denied,
+            run: None,
+            trace: TraceId::random(),
+            detail: br#"{"why":"its MAC did not fit; the component was compiled again"}"#.to_vec(),
+        };
+        let noted = async { store.system_write("note a changed artifact").await?.commit(event).await };
+        if let Err(error) = noted.await {
+            tracing::error!(%digest, %error, "a changed artifact could not be noted in the audit log");
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! Native code: compiled when a package is published, kept on disk under a MAC, kept in memory while it is used.
 
 use std::fs::DirBuilder;
+use std::fs::FileTimes;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use cap_std::ambient_authority;
@@ -16,15 +19,21 @@ use hmac::{Hmac, KeyInit, Mac};
 use moka::future::Cache;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::Refused;
+use crate::compile::{CompilerLimits, compile};
 use crate::engine::Settings;
 use crate::linkers::Linkers;
 use crate::run::Skill;
+use crate::shelf::Shelf;
 
 const MAC_BYTES: usize = 32;
+
+/// How the name of a file ends that is still being written.
+pub(crate) const DRAFT: &str = ".tmp";
 
 /// What the sandbox did outside of runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +44,10 @@ pub struct Counts {
     pub read: u64,
     /// Artifact files whose MAC did not fit.
     pub rejected: u64,
+    /// Artifact files removed because there were too many bytes of them.
+    pub evicted: u64,
+    /// Bytes of artifact files.
+    pub disk_bytes: u64,
 }
 
 /// Why a component could not be made ready to run.
@@ -53,14 +66,17 @@ struct Counters {
     compiled: AtomicU64,
     read: AtomicU64,
     rejected: AtomicU64,
+    evicted: AtomicU64,
 }
 
 pub(crate) struct Artifacts<T: Send + 'static> {
     engine: Engine,
     store: Arc<Files>,
-    /// One compilation at a time: it uses every core it gets, and tenants' calls need them too.
-    compiling: Arc<Semaphore>,
+    /// One compilation at a time: tenants' calls need the cores and the memory too.
+    compiling: Semaphore,
+    compiler: CompilerLimits,
     loaded: Cache<Digest, Arc<Skill<T>>>,
+    tampered: Mutex<Option<UnboundedReceiver<Digest>>>,
 }
 
 /// The directory of artifacts, and the key that vouches for them.
@@ -69,19 +85,18 @@ struct Files {
     key: [u8; 32],
     /// Changes with the engine's version and settings: old files are then not found, and made again.
     compatibility: u64,
+    /// What is on disk, for its bound.
+    shelf: Mutex<Shelf>,
     counters: Counters,
+    /// Told of each file that somebody else changed.
+    tampering: UnboundedSender<Digest>,
 }
 
 impl<T: Send + 'static> Artifacts<T> {
     pub(crate) fn open(engine: &Engine, settings: &Settings) -> anyhow::Result<Self> {
-        let path = &settings.artifacts;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("cannot create the artifact directory {}", path.display()))?;
-        let dir = Dir::open_ambient_dir(path, ambient_authority())
-            .with_context(|| format!("cannot open the artifact directory {}", path.display()))?;
+        let dir = private_directory(&settings.artifacts)?;
+        let (tampering, tampered) = unbounded_channel();
+        let shelf = Shelf::read(&dir, settings.artifact_disk_bytes).context("cannot read the artifact directory")?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self {
@@ -90,9 +105,13 @@ impl<T: Send + 'static> Artifacts<T> {
                 dir,
                 key: settings.artifact_key,
                 compatibility: hasher.finish(),
+                shelf: Mutex::new(shelf),
                 counters: Counters::default(),
+                tampering,
             }),
-            compiling: Arc::new(Semaphore::new(1)),
+            tampered: Mutex::new(Some(tampered)),
+            compiling: Semaphore::new(1),
+            compiler: settings.compiler,
             loaded: Cache::builder()
                 .max_capacity(settings.artifact_cache_bytes)
                 .weigher(|_, skill: &Arc<Skill<T>>| u32::try_from(skill.native_bytes).unwrap_or(u32::MAX))
@@ -106,7 +125,14 @@ impl<T: Send + 'static> Artifacts<T> {
             compiled: counters.compiled.load(Ordering::Relaxed),
             read: counters.read.load(Ordering::Relaxed),
             rejected: counters.rejected.load(Ordering::Relaxed),
+            evicted: counters.evicted.load(Ordering::Relaxed),
+            disk_bytes: self.store.shelf.lock().unwrap_or_else(PoisonError::into_inner).bytes(),
         }
+    }
+
+    /// Names each component whose artifact somebody else changed. Can be taken once.
+    pub(crate) fn tampered(&self) -> Option<UnboundedReceiver<Digest>> {
+        self.tampered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The component, from memory, else from disk, else compiled from what `wasm` gives: once, whoever asks.
@@ -139,9 +165,7 @@ impl<T: Send + 'static> Artifacts<T> {
         self.loaded.invalidate(&digest).await;
         let store = Arc::clone(&self.store);
         let _unused = blocking(move || {
-            if let Err(error) = store.dir.remove_file(store.name(digest)) {
-                tracing::warn!(%digest, %error, "an artifact could not be removed");
-            }
+            store.remove(&store.name(digest));
             Ok(())
         })
         .await;
@@ -151,13 +175,11 @@ impl<T: Send + 'static> Artifacts<T> {
         if Digest::of(&wasm) != digest {
             return Err(LoadError::Host(format!("the stored component is not {digest}")));
         }
-        // Goes with the work: whoever asked for it may leave, and the work goes on.
-        let alone = Arc::clone(&self.compiling).acquire_owned().await.map_err(|e| LoadError::Host(e.to_string()))?;
+        let _alone = self.compiling.acquire().await.map_err(|e| LoadError::Host(e.to_string()))?;
+        self.store.counters.compiled.fetch_add(1, Ordering::Relaxed);
+        let native = compile(&wasm, self.compiler).await?;
         let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
         blocking(move || {
-            let _alone = alone;
-            store.counters.compiled.fetch_add(1, Ordering::Relaxed);
-            let native = engine.precompile_component(&wasm).map_err(|e| Refused::Compile(format!("{e:#}")))?;
             if let Err(error) = store.write(digest, &native) {
                 // The next start compiles again; that is slow and not wrong.
                 tracing::warn!(%digest, error = format!("{error:#}"), "an artifact could not be kept");
@@ -201,8 +223,15 @@ impl Files {
         if whole.is_err() || self.mac(digest, &native).verify_slice(&tag).is_err() {
             self.counters.rejected.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%digest, "an artifact was changed by somebody else; it is made again");
+            // Nobody may be there to hear it; the log has it in any case.
+            let _heard = self.tampering.send(digest);
             return None;
         }
+        let now = SystemTime::now();
+        // The time in the file is for the next start; not being able to set it costs a file its place, no more.
+        let file = file.into_std();
+        let _kept = file.set_times(FileTimes::new().set_modified(now));
+        self.shelf().touch(&self.name(digest), now);
         Some(native)
     }
 
@@ -210,7 +239,7 @@ impl Files {
         let name = self.name(digest);
         let mut unique = [0; 8];
         getrandom::fill(&mut unique).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
-        let draft = format!("{name}.{}.tmp", hex::encode(unique));
+        let draft = format!("{name}.{}{DRAFT}", hex::encode(unique));
         let mut file = self.dir.open_with(&draft, OpenOptions::new().write(true).create_new(true).mode(0o600))?;
         let written = file
             .write_all(&self.mac(digest, native).finalize().into_bytes())
@@ -221,8 +250,48 @@ impl Files {
             let _unused = self.dir.remove_file(&draft);
             return Err(error.into());
         }
+        let excess = self.shelf().put(&name, (native.len() + MAC_BYTES) as u64, SystemTime::now());
+        for name in excess {
+            self.counters.evicted.fetch_add(1, Ordering::Relaxed);
+            self.remove(&name);
+        }
         Ok(())
     }
+
+    fn remove(&self, name: &str) {
+        self.shelf().forget(name);
+        match self.dir.remove_file(name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(name, %error, "an artifact could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Only numbers and names are changed under it.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens a directory that nobody but this user can enter, made if it is not there.
+fn private_directory(path: &Path) -> anyhow::Result<Dir> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot create the artifact directory {}", path.display()))?;
+    let dir = Dir::open_ambient_dir(path, ambient_authority())
+        .with_context(|| format!("cannot open the artifact directory {}", path.display()))?;
+    // Of the directory that was opened, not of whatever has its name by now.
+    let seen = rustix::fs::fstat(&dir).context("cannot look at the artifact directory")?;
+    let others = seen.st_mode & 0o077;
+    anyhow::ensure!(
+        others == 0 && seen.st_uid == rustix::process::geteuid().as_raw(),
+        "the artifact directory {} holds native code and is open to others; run `chmod 700` and `chown` on it",
+        path.display()
+    );
+    Ok(dir)
 }
 
 async fn blocking<R: Send + 'static>(
@@ -234,7 +303,7 @@ async fn blocking<R: Send + 'static>(
 /// Native code that this process compiled, or whose MAC was verified over these very bytes.
 #[allow(unsafe_code)]
 fn map(engine: &Engine, native: &[u8]) -> Option<(Component, u64)> {
-    // SAFETY: `native` is what `precompile_component` of this engine gave: either a moment ago, or when the file
+    // SAFETY: `native` is what this program's own compiler process gave: either a moment ago, or when the file
     // was written under a key that only this host has, which `Files::read` has checked over these bytes in memory,
     // so a file changed meanwhile is not seen.
     match unsafe { Component::deserialize(engine, native) } {

@@ -1,28 +1,30 @@
 //! The engine, the threads that guests run on, and the clock that preempts them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clawhold_tenancy::limits::MIB;
+use clawhold_tenancy::Digest;
+use clawhold_tenancy::limits::{GUEST_STACK_BYTES, MIB};
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::Linker;
 use crate::artifacts::{Artifacts, Counts};
+use crate::compile::CompilerLimits;
+use crate::gate::Gate;
 use crate::linkers::Linkers;
 
 /// How often a computing guest is interrupted to look at its deadline and to let others run. 1 ms: ten times
 /// rarer saves nothing that can be measured.
 const TICK: Duration = Duration::from_millis(1);
 
-/// The stack of guest code. 512 KiB, of a 2 MiB stack that it shares with the host functions it calls: what is
-/// left is theirs, and running out of it there would end the process.
-const GUEST_STACK_BYTES: usize = 512 << 10;
+/// The stack that guest code and the host functions it calls share; see [`GUEST_STACK_BYTES`].
 const ASYNC_STACK_BYTES: usize = 2 << 20;
 
 /// Core instances and memories in one component. A Python component has dozens of the first; both are only
@@ -43,18 +45,34 @@ pub struct Settings {
     pub artifact_key: [u8; 32],
     /// Bytes of native code kept in memory. 512 MiB.
     pub artifact_cache_bytes: u64,
+    /// Bytes of native code kept on disk. 10 GiB: thousands of packages of a few MiB. What was not used for longest
+    /// goes first, and is compiled again when it is called.
+    pub artifact_disk_bytes: u64,
     /// Runs at the same time, over all tenants. 64.
     pub slots: u32,
+    /// Runs that compute at the same time. As many as cores.
+    pub permits: u32,
     /// Threads that guests run on. Twice the cores: a guest that waits for the processor must not keep a finished
     /// host call from being noticed.
     pub guest_threads: usize,
+    /// What a compiler's process may use.
+    pub compiler: CompilerLimits,
 }
 
 impl Settings {
     /// The defaults, with artifacts in this directory.
     pub fn in_directory(artifacts: PathBuf, artifact_key: [u8; 32]) -> Self {
         let cores = thread::available_parallelism().map_or(2, usize::from);
-        Self { artifacts, artifact_key, artifact_cache_bytes: 512 * MIB, slots: 64, guest_threads: cores * 2 }
+        Self {
+            artifacts,
+            artifact_key,
+            artifact_cache_bytes: 512 * MIB,
+            artifact_disk_bytes: 10 << 30,
+            slots: 64,
+            permits: u32::try_from(cores).unwrap_or(u32::MAX),
+            guest_threads: cores * 2,
+            compiler: CompilerLimits::default(),
+        }
     }
 }
 
@@ -63,8 +81,10 @@ pub struct Sandbox<T: Send + 'static> {
     pub(crate) engine: Engine,
     pub(crate) linkers: Linkers<T>,
     pub(crate) artifacts: Artifacts<T>,
-    pub(crate) slots: Arc<Semaphore>,
-    pub(crate) runs: Arc<AtomicU64>,
+    /// Run slots go to the tenant that used them least, like permits, and are not taken away.
+    pub(crate) slots: Arc<Gate>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clock: Arc<Clock>,
     cut: watch::Sender<bool>,
     guests: Guests,
 }
@@ -78,21 +98,22 @@ impl<T: Send + 'static> Sandbox<T> {
         let mut linker = Linker::new(&engine);
         link(&mut linker)?;
         let artifacts = Artifacts::open(&engine, &settings)?;
-        let runs = Arc::new(AtomicU64::new(0));
-        tick(&engine, &runs)?;
+        let clock = Clock::start(&engine)?;
         let guests = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(settings.guest_threads.max(2))
+            .worker_threads(settings.guest_threads.max(settings.permits as usize + 1))
             .thread_name("guest")
             .enable_all()
             .build()
             .context("cannot start the guest threads")?;
-        let slots = Arc::new(Semaphore::new(settings.slots as usize));
+        let slots = Gate::new(settings.slots, None);
+        let gate = Gate::new(settings.permits, Some(engine.weak()));
         Ok(Self {
             engine,
             linkers: Linkers { pure: linker, wasi: None },
             artifacts,
             slots,
-            runs,
+            gate,
+            clock,
             cut: watch::Sender::new(false),
             guests: Guests(Some(guests)),
         })
@@ -109,6 +130,12 @@ impl<T: Send + 'static> Sandbox<T> {
     /// What the sandbox did outside of runs: a warm run adds nothing to it.
     pub fn counts(&self) -> Counts {
         self.artifacts.counts()
+    }
+
+    /// Names each component whose native code on disk was changed by somebody else; it was not run and is made again.
+    /// Can be taken once, by whoever keeps the audit log.
+    pub fn tampered(&self) -> Option<UnboundedReceiver<Digest>> {
+        self.artifacts.tampered()
     }
 
     /// Ends every run that is under way, and every one that begins from now on.
@@ -142,6 +169,7 @@ impl Drop for Guests {
     }
 }
 
+/// What serves runs: compiled code, and a pool of slots for instances.
 fn config(slots: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
@@ -159,13 +187,19 @@ fn config(slots: u32) -> Config {
         // On this line of the engine a swapped-out dirty page could reach the next user of the slot.
         .pagemap_scan(Enabled::No);
 
+    let mut config = compiler_config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).async_stack_size(ASYNC_STACK_BYTES);
+    config
+}
+
+/// What decides how code is compiled. The compiler's process uses this alone: a pool reserves more address space than
+/// it may have.
+pub(crate) fn compiler_config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .consume_fuel(true)
         .epoch_interruption(true)
-        .max_wasm_stack(GUEST_STACK_BYTES)
-        .async_stack_size(ASYNC_STACK_BYTES)
+        .max_wasm_stack(usize::try_from(GUEST_STACK_BYTES).expect("it is 512 KiB"))
         // Component-model async is not part of the contract, and its bookkeeping costs two to three times the
         // rest of a small call.
         .concurrency_support(false)
@@ -177,22 +211,60 @@ fn config(slots: u32) -> Config {
     config
 }
 
-/// Moves the engine's clock while anything runs. The thread ends with the engine.
-fn tick(engine: &Engine, runs: &Arc<AtomicU64>) -> anyhow::Result<()> {
-    let (weak, runs) = (engine.weak(), Arc::clone(runs));
-    thread::Builder::new()
-        .name("epoch-ticker".to_owned())
-        .spawn(move || {
-            let mut idle = 0_u32;
-            loop {
-                // Nobody has to wake this thread, so starting a run costs no system call; a run that starts
-                // while the clock is slow gets its first tick at most 20 ms late.
-                thread::sleep(if idle > 1000 { TICK * 20 } else { TICK });
-                let Some(engine) = weak.upgrade() else { return };
-                engine.increment_epoch();
-                idle = if runs.load(Ordering::Relaxed) == 0 { idle.saturating_add(1) } else { 0 };
+/// Moves the engine's epoch on while anything runs. Its thread ends with the engine.
+pub(crate) struct Clock {
+    runs: AtomicU64,
+    slow: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Clock {
+    fn start(engine: &Engine) -> anyhow::Result<Arc<Self>> {
+        let clock = Arc::new(Self { runs: AtomicU64::new(0), slow: AtomicBool::new(false), thread: OnceLock::new() });
+        let (weak, ticking) = (engine.weak(), Arc::clone(&clock));
+        let ticker = thread::Builder::new().name("epoch-ticker".to_owned()).spawn(move || ticking.tick(&weak));
+        let ticker = ticker.context("cannot start the epoch ticker")?;
+        clock.thread.get_or_init(|| ticker.thread().clone());
+        Ok(clock)
+    }
+
+    fn tick(&self, engine: &EngineWeak) {
+        let mut idle = 0_u32;
+        loop {
+            if idle < 1000 {
+                thread::sleep(TICK);
+            } else {
+                self.slow.store(true, Ordering::SeqCst);
+                // A run that began before this line was counted, so it is seen here; one that begins later wakes us.
+                if self.runs.load(Ordering::SeqCst) == 0 {
+                    thread::park_timeout(TICK * 100);
+                }
+                self.slow.store(false, Ordering::SeqCst);
             }
-        })
-        .context("cannot start the epoch ticker")?;
-    Ok(())
+            let Some(engine) = engine.upgrade() else { return };
+            engine.increment_epoch();
+            idle = if self.runs.load(Ordering::SeqCst) == 0 { idle.saturating_add(1) } else { 0 };
+        }
+    }
+}
+
+/// Counts a run while it lasts.
+pub(crate) struct Running(Arc<Clock>);
+
+impl Running {
+    pub(crate) fn begin(clock: &Arc<Clock>) -> Self {
+        clock.runs.fetch_add(1, Ordering::SeqCst);
+        if clock.slow.load(Ordering::SeqCst)
+            && let Some(thread) = clock.thread.get()
+        {
+            thread.unpark();
+        }
+        Self(Arc::clone(clock))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.runs.fetch_sub(1, Ordering::SeqCst);
+    }
 }

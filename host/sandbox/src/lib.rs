@@ -17,18 +17,31 @@
 //! ```
 
 mod artifacts;
+mod compile;
 pub mod contract;
 mod engine;
+mod gate;
 mod linkers;
 mod meter;
 mod prescan;
 mod run;
+mod shelf;
 
 pub use artifacts::{Counts, LoadError};
+pub use compile::{CompilerLimits, compiler_process};
 pub use engine::{Sandbox, Settings};
-pub use meter::{Guest, Stop};
-pub use prescan::{Prescan, Refused, prescan};
+pub use gate::{Payer, fair};
+pub use meter::{Allowance, Guest, Stop};
+pub use prescan::{Prescan, Refused, limits as prescan_limits, prescan};
 pub use run::{Budget, Call, Failure, Finished, Skill, Slot};
 
 /// The linker that the layers above add their host functions to.
 pub type Linker<T> = wasmtime::component::Linker<Guest<T>>;
+
+/// This crate's test binary is its own compiler process, as `clawhold` is.
+#[cfg(test)]
+#[ctor::ctor(unsafe)]
+fn compiler_process_of_tests() {
+    compile::probe_confinement();
+    compiler_process();
+}

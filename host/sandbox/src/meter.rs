@@ -1,6 +1,8 @@
 //! What a run has used, and where it stops.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::run::Reason;
@@ -21,33 +23,83 @@ impl std::error::Error for Stop {}
 /// A table's entry is a pointer and the room the engine keeps beside it.
 const TABLE_ENTRY_BYTES: usize = 16;
 
-/// Counts memory over all memories and tables of a run.
+/// Memory that several runs share: a tenant's.
+#[derive(Debug)]
+pub struct Allowance {
+    most: u64,
+    used: AtomicU64,
+}
+
+impl Allowance {
+    /// So many bytes at a time.
+    pub fn new(most: u64) -> Arc<Self> {
+        Arc::new(Self { most, used: AtomicU64::new(0) })
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn draw(&self, bytes: u64) -> bool {
+        let drawn = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|used| *used <= self.most)
+        });
+        drawn.is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Why a run may have no more memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exhausted {
+    Run,
+    /// The tenant's runs together have all that they may.
+    Tenant,
+}
+
+/// Counts memory over all memories and tables of a run, and draws it from the tenant's allowance until the run ends.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    most: usize,
-    used: usize,
+    most: u64,
+    used: u64,
+    allowance: Arc<Allowance>,
+    pub(crate) exhausted: Option<Exhausted>,
 }
 
 impl Meter {
-    pub(crate) fn new(limits: &RunLimits) -> Self {
-        Self { most: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX), used: 0 }
+    pub(crate) fn new(limits: &RunLimits, allowance: Arc<Allowance>) -> Self {
+        Self { most: limits.memory_bytes, used: 0, allowance, exhausted: None }
     }
 
     /// Memories and tables never shrink while a run lives, so what is used now is also the most that was.
     pub(crate) fn peak(&self) -> u64 {
-        self.used as u64
+        self.used
     }
 
     fn grow(&mut self, by: usize) -> wasmtime::Result<bool> {
-        match self.used.checked_add(by) {
-            Some(used) if used <= self.most => {
+        let by = by as u64;
+        let used = self.used.checked_add(by).filter(|used| *used <= self.most);
+        let refused = match used {
+            Some(used) if self.allowance.draw(by) => {
                 self.used = used;
-                Ok(true)
+                return Ok(true);
             }
-            // A trap and not a failed `memory.grow`: guests turn the latter into an `unreachable` that explains
-            // nothing.
-            _ => Err(Stop(Reason::Memory).into()),
-        }
+            Some(_) => Exhausted::Tenant,
+            None => Exhausted::Run,
+        };
+        self.exhausted = Some(refused);
+        // A trap and not a failed `memory.grow`: guests turn the latter into an `unreachable` that explains nothing.
+        Err(Stop(Reason::Memory).into())
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.allowance.give_back(self.used);
     }
 }
 
@@ -98,7 +150,25 @@ mod tests {
     use super::*;
 
     fn meter(bytes: u64) -> Meter {
-        Meter::new(&RunLimits { memory_bytes: bytes, ..RunLimits::default() })
+        Meter::new(&RunLimits { memory_bytes: bytes, ..RunLimits::default() }, Allowance::new(u64::MAX))
+    }
+
+    #[test]
+    fn runs_of_a_tenant_share_its_allowance_and_give_it_back() {
+        let allowance = Allowance::new(1500);
+        let limits = RunLimits { memory_bytes: 1000, ..RunLimits::default() };
+        let (mut first, mut second) =
+            (Meter::new(&limits, Arc::clone(&allowance)), Meter::new(&limits, Arc::clone(&allowance)));
+        assert!(first.memory_growing(0, 1000, None).unwrap());
+        assert!(second.memory_growing(0, 600, None).is_err());
+        assert_eq!(second.exhausted, Some(Exhausted::Tenant));
+        assert!(second.memory_growing(0, 500, None).unwrap());
+        assert!(first.memory_growing(1000, 1001, None).is_err());
+        assert_eq!(first.exhausted, Some(Exhausted::Run));
+        drop(first);
+        assert!(second.memory_growing(500, 1000, None).unwrap());
+        drop(second);
+        assert_eq!(allowance.used(), 0);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Looks at a file before any compiler does: is it a component, and what does it want from the host?
 
+pub mod limits;
+
 use clawhold_tenancy::limits::COMPONENT_BYTES;
+use limits::Tally;
 use wasmparser::{Encoding, Parser, Payload};
 
 /// The interfaces that a component may import: ours, at the version we serve.
@@ -81,6 +84,18 @@ pub enum Refused {
         /// How many there are.
         count: usize,
     },
+    /// More of something than a component may have.
+    #[error("the component has {count} {what}, {most} are allowed ({reason}); make it smaller, or split it")]
+    TooMuch {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        count: u64,
+        /// How much is allowed.
+        most: u64,
+        /// Why there is a bound.
+        reason: &'static str,
+    },
     /// The engine refused it.
     #[error("the component cannot be compiled: {0}")]
     Compile(String),
@@ -134,8 +149,11 @@ pub fn prescan(wasm: &[u8], section: &str) -> Result<Prescan, Refused> {
     }
     let malformed = |e: wasmparser::BinaryReaderError| Refused::Malformed(e.to_string());
     let (mut imports, mut sections, mut handler, mut depth) = (Vec::new(), Vec::new(), false, 0_u32);
+    let mut tally = Tally::default();
     for payload in Parser::new(0).parse_all(wasm) {
-        match payload.map_err(malformed)? {
+        let payload = payload.map_err(malformed)?;
+        tally.see(&payload, depth)?;
+        match payload {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Refused::CoreModule),
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
@@ -222,6 +240,35 @@ mod tests {
     fn an_import_of_a_nested_component_is_not_the_hosts_business() {
         let nested = wat::parse_str(r#"(component (component (import "inner" (func))))"#).unwrap();
         assert_eq!(prescan(&nested, "x"), Err(Refused::NoHandler));
+    }
+
+    #[test]
+    fn hostile_32_too_much_of_anything_is_refused_by_name() {
+        use std::fmt::Write;
+        let many = |count: usize, inner: &str| {
+            let mut text = "(component (core module ".to_owned();
+            for i in 0..count {
+                write!(text, "{} ", inner.replace('#', &i.to_string())).unwrap();
+            }
+            wat::parse_str(text + "))").unwrap()
+        };
+        let nested = |depth: usize| wat::parse_str("(component ".repeat(depth) + &")".repeat(depth)).unwrap();
+        check(&nested(12), &["nested components and modules", "8 are allowed"]);
+        check(&many(50_001, "(type (func))"), &["50001 core types", "split it"]);
+        check(&many(100_001, "(global i32 (i32.const 0))"), &["globals"]);
+        check(&many(97, "(table 1 funcref)"), &["memories and tables"]);
+        check(&many(100_001, r##"(export "f#" (func 0))"##), &["imports and exports"]);
+        let body = format!("(func {})", "(drop (i32.const 100000)) ".repeat(250_000));
+        check(&many(1, &body), &["bytes in one function"]);
+    }
+
+    #[test]
+    fn hostile_32_a_few_bytes_that_declare_very_many_locals_are_refused() {
+        // One group: a count and a type, however many there are.
+        let locals = "i32 ".repeat(20_001);
+        let wasm = wat::parse_str(format!("(component (core module (func (local {locals}))))")).unwrap();
+        assert!(wasm.len() < 64, "{} bytes", wasm.len());
+        check(&wasm, &["20001 locals in one function", "20000 are allowed"]);
     }
 
     #[test]

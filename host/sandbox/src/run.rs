@@ -1,22 +1,26 @@
 //! One run: a fresh instance, one call, an end.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Instant;
 
 use clawhold_tenancy::run::{Reason, Usage};
 use clawhold_tenancy::{Digest, RunLimits};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::watch;
 use wasmtime::component::Component;
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::artifacts::LoadError;
 use crate::contract::SkillPre;
 use crate::contract::exports::clawhold::skill::handler::{Context, Descriptor, Error};
+use crate::engine::Running;
+use crate::gate::{Gated, Pass, Payer, Turn};
 use crate::linkers::Linkers;
-use crate::meter::{Guest, Meter, Stop};
+use crate::meter::{Allowance, Exhausted, Guest, Meter, Stop};
 use crate::{Refused, Sandbox};
 
 /// A component that is linked and ready: making an instance of it does no lookup and no compiling.
@@ -24,6 +28,8 @@ pub struct Skill<T: Send + 'static> {
     /// The component's digest.
     pub digest: Digest,
     pub(crate) native_bytes: u64,
+    /// Microseconds that a call takes once it has its permit: a moving average.
+    typical_us: AtomicU32,
     exports: SkillPre<Guest<T>>,
 }
 
@@ -42,13 +48,17 @@ impl<T: Send + 'static> Skill<T> {
     ) -> Result<Self, Refused> {
         let linked = linkers.of(component).instantiate_pre(component).and_then(SkillPre::new);
         let exports = linked.map_err(|e| Refused::Compile(format!("{e:#}")))?;
-        Ok(Self { digest, native_bytes, exports })
+        Ok(Self { digest, native_bytes, typical_us: AtomicU32::new(0), exports })
     }
 }
 
+/// A skill that usually takes no longer begins on its caller's thread. A quarter of a tick: then most of its calls
+/// never need another.
+const QUICK_US: u32 = 250;
+
 /// The right to one of the fixed number of runs at a time.
 #[derive(Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Slot(#[expect(dead_code, reason = "held for its drop")] Pass);
 
 /// What is called.
 #[derive(Debug)]
@@ -68,6 +78,10 @@ pub struct Budget {
     pub started: Instant,
     /// When it ends, finished or not.
     pub deadline: Instant,
+    /// Whose share of the processor it uses.
+    pub payer: Payer,
+    /// What its memory is drawn from.
+    pub memory: Arc<Allowance>,
 }
 
 /// How a run ended.
@@ -113,10 +127,9 @@ impl<T: Send + 'static> Sandbox<T> {
         self.artifacts.discard(digest).await;
     }
 
-    /// Waits for a slot, until the deadline at most.
-    pub async fn slot(&self, deadline: Instant) -> Option<Slot> {
-        let slot = tokio::time::timeout_at(deadline.into(), Arc::clone(&self.slots).acquire_owned()).await;
-        Some(Slot(slot.ok()?.expect("the semaphore is never closed")))
+    /// Waits for a slot, until the deadline at most. A free slot goes to the payer that has used them least.
+    pub async fn slot(&self, payer: Payer, deadline: Instant) -> Option<Slot> {
+        tokio::time::timeout_at(deadline.into(), self.slots.pass(payer)).await.ok().map(Slot)
     }
 
     /// Calls a skill.
@@ -129,14 +142,14 @@ impl<T: Send + 'static> Sandbox<T> {
         host: T,
     ) -> Finished<T, Result<String, Error>> {
         let most = budget.limits.output_bytes;
-        let store = self.store(&budget, host);
+        let pace = Arc::clone(&skill);
         let enter: Enter<T, Result<String, Error>> = Box::new(move |store| {
             Box::pin(async move {
                 let guest = skill.exports.instantiate_async(&mut *store).await?;
                 guest.clawhold_skill_handler().call_handle(store, &call.context, &call.input).await
             })
         });
-        let mut finished = self.guarded(slot, budget, store, enter).await;
+        let mut finished = self.guarded(slot, budget, host, &pace.typical_us, enter).await;
         if let Ok(Ok(output)) = &finished.outcome
             && output.len() as u64 > most
         {
@@ -153,74 +166,96 @@ impl<T: Send + 'static> Sandbox<T> {
         budget: Budget,
         host: T,
     ) -> Finished<T, Vec<Descriptor>> {
-        let store = self.store(&budget, host);
         let enter: Enter<T, Vec<Descriptor>> = Box::new(move |store| {
             Box::pin(async move {
                 let guest = skill.exports.instantiate_async(&mut *store).await?;
                 guest.clawhold_skill_handler().call_describe(store).await
             })
         });
-        self.guarded(slot, budget, store, enter).await
+        // Nobody waits for this one, and it is the first time that the code runs at all.
+        self.guarded(slot, budget, host, &AtomicU32::new(u32::MAX), enter).await
     }
 
-    fn store(&self, budget: &Budget, host: T) -> Store<Guest<T>> {
+    fn store(&self, budget: &Budget, host: T, turn: &Arc<Turn>) -> Store<Guest<T>> {
         let limits = &budget.limits;
-        let mut store = Store::new(
-            &self.engine,
-            Guest { meter: Meter::new(limits), stopped: None, engine: self.engine.clone(), host },
-        );
+        let meter = Meter::new(limits, Arc::clone(&budget.memory));
+        let mut store = Store::new(&self.engine, Guest { meter, stopped: None, engine: self.engine.clone(), host });
         store.limiter(|guest| &mut guest.meter);
         store.set_fuel(limits.fuel).expect("the engine meters fuel");
         let most = limits.host_call_bytes.max(limits.output_bytes);
         store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
-        store.set_max_component_handles(4096);
-        let deadline = budget.deadline;
+        store.set_max_component_handles(limits.handles as usize);
+        let (deadline, turn, cut) = (budget.deadline, Arc::clone(turn), self.cut_signal());
         store.epoch_deadline_callback(move |store| {
             if let Some(reason) = store.data().stopped {
                 return Err(Stop(reason).into());
             }
+            if *cut.borrow() {
+                return Err(Stop(Reason::Cancelled).into());
+            }
             if Instant::now() >= deadline {
                 return Err(Stop(Reason::Deadline).into());
             }
-            // A plain yield would starve the timers of this runtime.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            if turn.should_yield() {
+                return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
+            }
+            // Letting others go first when nobody waits would cost every run that computes.
+            Ok(UpdateDeadline::Continue(1))
         });
         store.set_epoch_deadline(1);
         store
     }
 
-    /// Runs `enter` on the guest threads and tells how it ended, whatever happens in it.
+    /// Runs `enter` and tells how it ended, whatever happens in it. `typical_us` is how long this skill computes.
+    ///
+    /// The permit is taken here, on the caller's side: a task that has to reach a guest thread first would wait for
+    /// the system's scheduler behind guests that compute. A skill that is usually done within a fraction of a tick
+    /// begins right here as well, which saves handing it over and back; at the first tick it moves to the guest
+    /// threads like any other.
     async fn guarded<O: Send + 'static>(
         &self,
         slot: Slot,
         budget: Budget,
-        mut store: Store<Guest<T>>,
+        host: T,
+        typical_us: &AtomicU32,
         enter: Enter<T, O>,
     ) -> Finished<T, O> {
-        let running = Running::begin(&self.runs);
-        let (started, limits) = (budget.started, budget.limits);
+        let started = budget.started;
+        let turn = self.gate.turn(budget.payer.clone());
         let mut cut = self.cut_signal();
-        let task = self.guests().spawn(async move {
-            let _held = (slot, running);
-            // Epochs do not wake a guest that waits in a host call, so the clock is here too.
-            let ended = tokio::select! {
-                biased;
-                ended = tokio::time::timeout_at(budget.deadline.into(), enter(&mut store)) => {
-                    ended.map_err(|_elapsed| Reason::Deadline)
-                }
-                _ = cut.wait_for(|cut| *cut) => Err(Reason::Cancelled),
-            };
-            let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
-            let outcome = match ended {
-                Ok(Ok(output)) => store.data().stopped.map_or(Ok(output), |reason| Err(stopped(reason, None))),
-                Ok(Err(error)) => Err(failure(&error, limits.output_bytes)),
-                Err(reason) => Err(stopped(reason, None)),
-            };
-            let guest = store.into_data();
-            let usage = Usage { fuel, memory_bytes: guest.meter.peak(), host_calls: 0, duration_us: elapsed(started) };
-            Finished { outcome, usage, host: Some(guest.host) }
-        });
-        task.await.unwrap_or_else(|error| {
+        // Left on drop, so that a permit is given back by whoever drops the run last.
+        let place = Place(Arc::clone(&turn));
+        let waited = tokio::select! {
+            biased;
+            waited = tokio::time::timeout_at(budget.deadline.into(), poll_fn(|cx| turn.poll_acquire(cx))) => {
+                waited.map_err(|_elapsed| Reason::Deadline)
+            }
+            _ = cut.wait_for(|cut| *cut) => Err(Reason::Cancelled),
+        };
+        if let Err(reason) = waited {
+            let usage = Usage { duration_us: elapsed(started), ..Usage::default() };
+            return Finished { outcome: Err(stopped(reason, None)), usage, host: Some(host) };
+        }
+        let quick = typical_us.load(Ordering::Relaxed) <= QUICK_US;
+        let mut run = Box::pin(self.run(slot, place, budget, host, cut, enter));
+        let began = Instant::now();
+        let first = if quick {
+            turn.borrow(true);
+            let first = poll_fn(|cx| Poll::Ready(catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))))).await;
+            turn.borrow(false);
+            first
+        } else {
+            Ok(Poll::Pending)
+        };
+        let finished = match first {
+            Ok(Poll::Ready(finished)) => Ok(finished),
+            Ok(Poll::Pending) => self.guests().spawn(run).await.map_err(|error| error.to_string()),
+            Err(_panic) => Err("a host function panicked".to_owned()),
+        };
+        let took = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let typical = typical_us.load(Ordering::Relaxed);
+        typical_us.store(typical - typical / 8 + took / 8, Ordering::Relaxed);
+        finished.unwrap_or_else(|error| {
             tracing::error!(%error, "a host function failed; the run was ended");
             let message = "the host failed while it served the skill; the operator's log has the reason".to_owned();
             Finished {
@@ -229,6 +264,54 @@ impl<T: Send + 'static> Sandbox<T> {
                 host: None,
             }
         })
+    }
+
+    /// The run itself, from a permit in hand to an instance taken down.
+    fn run<O: Send + 'static>(
+        &self,
+        slot: Slot,
+        place: Place,
+        budget: Budget,
+        host: T,
+        mut cut: watch::Receiver<bool>,
+        enter: Enter<T, O>,
+    ) -> impl Future<Output = Finished<T, O>> + Send + use<T, O> {
+        let mut store = self.store(&budget, host, &place.0);
+        let running = Running::begin(&self.clock);
+        async move {
+            let _held = (slot, running);
+            // Epochs do not wake a guest that waits in a host call, so the clock is here too.
+            let ended = tokio::select! {
+                biased;
+                ended = tokio::time::timeout_at(
+                    budget.deadline.into(),
+                    Gated::new(Arc::clone(&place.0), enter(&mut store)),
+                ) => ended.map_err(|_elapsed| Reason::Deadline),
+                _ = cut.wait_for(|cut| *cut) => Err(Reason::Cancelled),
+            };
+            let limits = &budget.limits;
+            let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+            // Before anything of it is turned into an answer: taking the instance down is part of the run.
+            let guest = store.into_data();
+            drop(place);
+            let outcome = match ended {
+                Ok(Ok(output)) => guest.stopped.map_or(Ok(output), |reason| Err(stopped(reason, None))),
+                Ok(Err(error)) => Err(failure(&error, limits.output_bytes, guest.meter.exhausted)),
+                Err(reason) => Err(stopped(reason, None)),
+            };
+            let usage =
+                Usage { fuel, memory_bytes: guest.meter.peak(), host_calls: 0, duration_us: elapsed(budget.started) };
+            Finished { outcome, usage, host: Some(guest.host) }
+        }
+    }
+}
+
+/// A run's place at the gate for the processor.
+struct Place(Arc<Turn>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
@@ -240,10 +323,15 @@ fn elapsed(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-fn failure(error: &wasmtime::Error, output_bytes: u64) -> Failure {
+fn failure(error: &wasmtime::Error, output_bytes: u64, exhausted: Option<Exhausted>) -> Failure {
     let backtrace = error.downcast_ref::<WasmBacktrace>().filter(|trace| !trace.frames().is_empty());
     let backtrace = backtrace.map(ToString::to_string);
     if let Some(Stop(reason)) = error.downcast_ref::<Stop>() {
+        if exhausted == Some(Exhausted::Tenant) && *reason == Reason::Memory {
+            let message = "the tenant's runs together use all of its max_memory_mb; let fewer run at a time, or ask the \
+                           operator for more";
+            return Failure { reason: *reason, message: message.to_owned(), backtrace };
+        }
         return stopped(*reason, backtrace);
     }
     match error.downcast_ref::<Trap>() {
@@ -278,20 +366,4 @@ fn too_large(size: u64, most: u64) -> Failure {
     let reason = Reason::OutputTooLarge;
     let message = format!("the output has {size} bytes or more, {most} are allowed; {}", reason.remedy());
     Failure { reason, message, backtrace: None }
-}
-
-/// Counts a run while it lasts.
-struct Running(Arc<AtomicU64>);
-
-impl Running {
-    fn begin(runs: &Arc<AtomicU64>) -> Self {
-        runs.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(runs))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::MIB;
+use crate::limits::{Asked, MIB};
 use crate::policy::{HostPattern, Method};
 use crate::{PackageName, RunLimits, SecretName};
 
@@ -63,7 +63,7 @@ pub struct Manifest {
     pub wasi: Option<WasiAsk>,
     /// What it needs.
     #[serde(default)]
-    pub limits: LimitsAsk,
+    pub limits: Asked,
 }
 
 /// `[package]`.
@@ -132,21 +132,6 @@ pub struct WasiAsk {
     pub scratch_mb: Option<u32>,
 }
 
-/// `[limits]`: what is not set has its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LimitsAsk {
-    /// Mebibytes of memory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_mb: Option<u32>,
-    /// Milliseconds from admission to answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-    /// Fuel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fuel: Option<u64>,
-}
-
 impl Manifest {
     /// Reads and checks a manifest.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
@@ -164,16 +149,7 @@ impl Manifest {
 
     /// The limits that it asks for, before any ceiling.
     pub fn limits(&self) -> RunLimits {
-        let mut limits = RunLimits::default();
-        if let Some(mb) = self.limits.memory_mb {
-            limits.memory_bytes = u64::from(mb) * MIB;
-        }
-        if let Some(ms) = self.limits.timeout_ms {
-            limits.wall_ms = ms;
-        }
-        if let Some(fuel) = self.limits.fuel {
-            limits.fuel = fuel;
-        }
+        let mut limits = self.limits.over(RunLimits::default());
         if let Some(mb) = self.wasi.as_ref().and_then(|wasi| wasi.scratch_mb) {
             limits.scratch_bytes = u64::from(mb) * MIB;
         }
@@ -216,16 +192,15 @@ impl Manifest {
                 ));
             }
         }
-        let scratch_mb = self.wasi.as_ref().and_then(|wasi| wasi.scratch_mb);
-        for (place, value) in [
-            ("limits.memory_mb", self.limits.memory_mb.map(u64::from)),
-            ("limits.timeout_ms", self.limits.timeout_ms),
-            ("limits.fuel", self.limits.fuel),
-            ("wasi.scratch_mb", scratch_mb.map(u64::from)),
-        ] {
-            if value == Some(0) {
-                return Err(bad(place, "it is 0", "use 1 or more, or leave the key out"));
-            }
+        // Only what is no limit at all is an error: what is more than the operator allows is cut when it is installed.
+        if let Some((limit, _)) = self.limits.set().find(|(_, value)| *value == 0) {
+            return Err(bad(format!("limits.{}", limit.key), "it is 0", "use 1 or more, or leave the key out"));
+        }
+        if self.limits.scratch_mb.is_some() {
+            return Err(bad("limits.scratch_mb", "files are asked for with WASI", "write it under [wasi]"));
+        }
+        if self.wasi.as_ref().is_some_and(|wasi| wasi.scratch_mb == Some(0)) {
+            return Err(bad("wasi.scratch_mb", "it is 0", "use 1 or more, or leave the key out"));
         }
         Ok(())
     }

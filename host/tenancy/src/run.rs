@@ -22,7 +22,7 @@ pub enum Reason {
     Memory,
     /// The run made more host calls than it may.
     HostCalls,
-    /// The run passed more bytes to one host call than it may.
+    /// The run passed more bytes to host calls than it may, or had more passed to it.
     HostBytes,
     /// The output is larger than allowed.
     OutputTooLarge,
@@ -32,7 +32,7 @@ pub enum Reason {
     Trap,
     /// The host stopped before the run ended.
     Cancelled,
-    /// A rule of the operator or the tenant forbids the run, which did not begin.
+    /// The run was not begun: the tenant or the operator does not allow what the skill needs any more.
     Denied,
 }
 
@@ -65,13 +65,15 @@ impl Reason {
                 "make the skill or the service it calls faster, or raise `timeout_ms` under [limits] in skill.toml"
             }
             Self::Memory => "make the skill use less memory, or raise `memory_mb` under [limits] in skill.toml",
-            Self::HostCalls => "make fewer host calls in one run, or ask the operator for a higher ceiling",
-            Self::HostBytes => "pass less data to each host call",
+            Self::HostCalls => "make fewer host calls in one run, or raise `host_calls` under [limits] in skill.toml",
+            Self::HostBytes => {
+                "pass less data through host calls, or raise `host_call_mb`, `lifted_mb` or `lowered_mb` under [limits]"
+            }
             Self::OutputTooLarge => "return less, for example a page at a time",
             Self::OutputInvalid => "the skill must return JSON that fits the output schema it declares",
             Self::Trap => "the skill crashed; its log has the message and place",
             Self::Cancelled => "call again",
-            Self::Denied => "ask the operator to lift the rule, or install a version that keeps to it",
+            Self::Denied => "ask the tenant's admin or the operator to allow it, or install a version that needs less",
         }
     }
 }

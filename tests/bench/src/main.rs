@@ -56,6 +56,7 @@ const BENCHMARKS: [Benchmark; 2] =
     [(&["P1", "P1raw", "P1inv"], invoke::measure), (&["P2", "P2axum", "P2http"], over_http::measure)];
 
 fn main() -> anyhow::Result<()> {
+    clawhold_cli::compiler_process();
     let (mut as_json, mut only) = (false, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {

@@ -10,3 +10,9 @@ mod stop;
 mod support;
 mod warm;
 mod wasi;
+
+/// This binary is its own compiler process, as `clawhold` is.
+#[ctor::ctor(unsafe)]
+fn compiler_process() {
+    clawhold_cli::compiler_process();
+}

@@ -1,0 +1,319 @@
+//! The fair gate: who computes now. [`fair`] has the rules; here are the clock, the wakers and the preemption.
+//!
+//! A run holds a permit only while it executes guest code. It gives it up whenever its future is pending, which is
+//! during every host call that waits, and when the engine's clock finds somebody with less use waiting.
+//!
+//! What it will not do: bound how many runs a tenant has (that is admission), or how long one lasts (its deadline).
+
+pub mod fair;
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use fair::{Arrival, Fair, Rules, Ticket};
+use wasmtime::EngineWeak;
+
+/// Whose use a run adds to, and its share.
+#[derive(Debug, Clone)]
+pub struct Payer {
+    /// A tenant's id, or another name that stands for one account.
+    pub name: Arc<str>,
+    /// Its share against others': 2 gets twice as much as 1.
+    pub weight: u32,
+}
+
+impl Payer {
+    /// A payer with the usual weight of 1.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), weight: 1 }
+    }
+}
+
+/// Hands out a fixed number of permits.
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    began: Instant,
+    /// The engine whose clock is moved on when a run with less use than a computing one begins to wait. Without it
+    /// the computing one notices at the next tick.
+    preempts: Option<EngineWeak>,
+    /// Whether computing runs were asked to look up and none has yet: then asking again would only cost them.
+    asked: AtomicBool,
+}
+
+struct State {
+    fair: Fair<Arc<str>>,
+    waiting: HashMap<Ticket, Arc<Turn>>,
+    next: Ticket,
+}
+
+/// One run's place at a gate.
+pub(crate) struct Turn {
+    gate: Arc<Gate>,
+    payer: Payer,
+    standing: AtomicU8,
+    /// Valid while the run waits.
+    ticket: AtomicU64,
+    /// When the permit was given, and up to when its use is charged: nanoseconds since the gate began.
+    granted: AtomicU64,
+    charged: AtomicU64,
+    /// The run computes on its caller's thread, which it must leave at the next tick.
+    borrowed: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+const AWAY: u8 = 0;
+const WAITS: u8 = 1;
+const HOLDS: u8 = 2;
+
+impl Gate {
+    pub(crate) fn new(permits: u32, preempts: Option<EngineWeak>) -> Arc<Self> {
+        let fair = Fair::new(Rules { permits: permits.max(1), ..Rules::default() });
+        Arc::new(Self {
+            state: Mutex::new(State { fair, waiting: HashMap::new(), next: 0 }),
+            began: Instant::now(),
+            preempts,
+            asked: AtomicBool::new(false),
+        })
+    }
+
+    /// A place for one run.
+    pub(crate) fn turn(self: &Arc<Self>, payer: Payer) -> Arc<Turn> {
+        Arc::new(Turn {
+            gate: Arc::clone(self),
+            payer,
+            standing: AtomicU8::new(AWAY),
+            ticket: AtomicU64::new(0),
+            granted: AtomicU64::new(0),
+            charged: AtomicU64::new(0),
+            borrowed: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        })
+    }
+
+    /// Waits for a permit.
+    pub(crate) async fn pass(self: &Arc<Self>, payer: Payer) -> Pass {
+        let pass = Pass(self.turn(payer));
+        poll_fn(|cx| pass.0.poll_acquire(cx)).await;
+        pass
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.lock().fair.is_contended()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under this lock would be a broken rule of `fair`; refusing all work for ever would be worse.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn ask_to_look_up(&self) {
+        if let Some(engine) = self.preempts.as_ref().and_then(EngineWeak::upgrade)
+            && !self.asked.swap(true, Ordering::AcqRel)
+        {
+            engine.increment_epoch();
+        }
+    }
+}
+
+impl Turn {
+    /// Ready when the run holds a permit.
+    pub(crate) fn poll_acquire(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.standing.load(Ordering::Acquire) {
+            HOLDS => return Poll::Ready(()),
+            WAITS => {
+                self.keep(cx.waker());
+                // The permit may have come between the two.
+                return if self.holds() { Poll::Ready(()) } else { Poll::Pending };
+            }
+            _ => {}
+        }
+        let mut state = self.gate.lock();
+        state.next += 1;
+        let ticket = state.next;
+        match state.fair.arrive(Arc::clone(&self.payer.name), self.payer.weight, ticket) {
+            Arrival::Granted => {
+                self.granted_at(self.gate.now());
+                Poll::Ready(())
+            }
+            Arrival::Waits { preempts } => {
+                self.ticket.store(ticket, Ordering::Relaxed);
+                self.keep(cx.waker());
+                self.standing.store(WAITS, Ordering::Release);
+                state.waiting.insert(ticket, Arc::clone(self));
+                drop(state);
+                if preempts {
+                    self.gate.ask_to_look_up();
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(crate) fn holds(&self) -> bool {
+        self.standing.load(Ordering::Acquire) == HOLDS
+    }
+
+    /// Asked at each tick of a run that computes: whether it should let others go first.
+    pub(crate) fn should_yield(&self) -> bool {
+        let now = self.gate.now();
+        let used = now.saturating_sub(self.charged.swap(now, Ordering::Relaxed));
+        let held = now.saturating_sub(self.granted.load(Ordering::Relaxed));
+        let mut state = self.gate.lock();
+        // Under the lock: whoever arrives after this asks again.
+        self.gate.asked.store(false, Ordering::Release);
+        state.fair.goes_on(&self.payer.name, used, held) || self.is_borrowed()
+    }
+
+    /// Gives the permit back if it is held, or leaves the queue.
+    pub(crate) fn leave(&self) {
+        // Only the run itself ends its being away.
+        if self.standing.load(Ordering::Acquire) == AWAY {
+            return;
+        }
+        let mut state = self.gate.lock();
+        match self.standing.swap(AWAY, Ordering::AcqRel) {
+            HOLDS => {
+                let now = self.gate.now();
+                let used = now.saturating_sub(self.charged.load(Ordering::Relaxed));
+                let next = state.fair.give_back(&self.payer.name, used);
+                let next = next.and_then(|ticket| state.waiting.remove(&ticket));
+                let waker = next.and_then(|next| {
+                    next.granted_at(now);
+                    next.waker.lock().unwrap_or_else(PoisonError::into_inner).take()
+                });
+                drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            WAITS => {
+                let ticket = self.ticket.load(Ordering::Relaxed);
+                state.fair.cancel(&self.payer.name, ticket);
+                state.waiting.remove(&ticket);
+            }
+            _ => {}
+        }
+    }
+
+    /// Marks that the run computes on its caller's thread, which has other things to do.
+    pub(crate) fn borrow(&self, borrowed: bool) {
+        self.borrowed.store(borrowed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.borrowed.load(Ordering::Relaxed)
+    }
+
+    fn granted_at(&self, now: u64) {
+        self.granted.store(now, Ordering::Relaxed);
+        self.charged.store(now, Ordering::Relaxed);
+        self.standing.store(HOLDS, Ordering::Release);
+    }
+
+    fn keep(&self, waker: &Waker) {
+        let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *kept {
+            Some(same) if same.will_wake(waker) => {}
+            kept => *kept = Some(waker.clone()),
+        }
+    }
+}
+
+/// A permit, given back on drop.
+pub(crate) struct Pass(Arc<Turn>);
+
+impl std::fmt::Debug for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Pass").field(&self.0.payer.name).finish()
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// A future that is polled only while its turn holds a permit. It gives the permit up whenever it is pending, but
+/// not when it ends: what follows, taking the instance down, is part of the run.
+pub(crate) struct Gated<F: ?Sized> {
+    turn: Arc<Turn>,
+    inner: Pin<Box<F>>,
+}
+
+impl<F: ?Sized> Gated<F> {
+    pub(crate) fn new(turn: Arc<Turn>, inner: Pin<Box<F>>) -> Self {
+        Self { turn, inner }
+    }
+}
+
+impl<F: Future + ?Sized> Future for Gated<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        if self.turn.poll_acquire(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let polled = self.inner.as_mut().poll(cx);
+        if polled.is_pending() && !self.turn.is_borrowed() {
+            self.turn.leave();
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(10), future).await.expect("it waits for ever")
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_is_given_back_goes_to_who_waits() {
+        let gate = Gate::new(1, None);
+        let first = soon(gate.pass(Payer::named("a"))).await;
+        let second = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.pass(Payer::named("b")).await }
+        });
+        while gate.is_quiet() {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        let second = soon(second).await.unwrap();
+        assert!(second.0.holds() && gate.is_quiet());
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_waiting_takes_no_permit_along() {
+        let gate = Gate::new(1, None);
+        let first = soon(gate.pass(Payer::named("a"))).await;
+        let mut gone = Box::pin(gate.pass(Payer::named("b")));
+        assert!(poll_once(gone.as_mut()).is_pending());
+        drop(gone);
+        // And one that was granted and not looked at yet.
+        let mut granted = Box::pin(gate.pass(Payer::named("c")));
+        assert!(poll_once(granted.as_mut()).is_pending());
+        drop(first);
+        drop(granted);
+        soon(gate.pass(Payer::named("d"))).await;
+    }
+
+    fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+}
