@@ -117,7 +117,7 @@ mod tests {
         let (acme, globex) = ("acme-corp".parse().unwrap(), "globex".parse().unwrap());
         let first = admission.enter(&acme, &quota(2)).unwrap();
         let _second = admission.enter(&acme, &quota(2)).unwrap();
-        assert!(matches!(admission.enter(&acme, 2), Err(Problem::Quota { limit: 2, used: 2, .. })));
+        assert!(matches!(admission.enter(&acme, &quota(2)), Err(Problem::Quota { limit: 2, used: 2, .. })));
         let _other = admission.enter(&globex, &quota(2)).unwrap();
         drop(first);
         assert!(admission.enter(&acme, &quota(2)).is_ok());
@@ -138,7 +138,7 @@ mod tests {
         let acme = "acme-corp".parse().unwrap();
         let ticket = admission.enter(&acme, &quota(2)).unwrap();
         admission.close();
-        assert!(matches!(admission.enter(&acme, 2), Err(Problem::Unavailable(_))));
+        assert!(matches!(admission.enter(&acme, &quota(2)), Err(Problem::Unavailable(_))));
         let waiting = tokio::spawn({
             let admission = admission.clone();
             async move { admission.empty().await }

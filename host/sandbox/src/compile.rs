@@ -193,9 +193,9 @@ mod tests {
 
     #[tokio::test]
     async fn hostile_32_a_component_that_takes_all_memory_to_compile_is_refused_with_a_reason() {
-        let limits = CompilerLimits { memory_bytes: 300 << 20, ..CompilerLimits::default() };
-        let said = refused(&component(3000, 200), limits).await;
-        assert!(said.contains("300 MiB of memory") && said.contains("split it"), "{said}");
+        let limits = CompilerLimits { memory_bytes: 96 << 20, ..CompilerLimits::default() };
+        let said = refused(&component(1500, 200), limits).await;
+        assert!(said.contains("96 MiB of memory") && said.contains("split it"), "{said}");
     }
 
     #[tokio::test]

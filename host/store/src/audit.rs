@@ -11,6 +11,7 @@ use clawhold_tenancy::audit::{Event, HOST_CHAIN, Head};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
+use crate::bulk::{Bulk, ROWS};
 use crate::error::failed;
 use crate::fields::Fields;
 use crate::{StoreError, SystemTx, TenantTx};
@@ -91,49 +92,114 @@ chain_methods!(SystemTx, self => HOST_CHAIN);
 
 /// Appends to a chain and holds its lock until the transaction ends.
 pub(crate) async fn append(connection: &mut AnyConnection, chain: &str, events: &[&Event]) -> Result<Head, StoreError> {
-    // The update that changes nothing takes the row's lock on either database, and makes the row if it is the first.
-    let row = sqlx::query(
-        "INSERT INTO chain_heads (tenant_id, seq, hash) VALUES ($1, $2, $3) \
-         ON CONFLICT (tenant_id) DO UPDATE SET seq = chain_heads.seq RETURNING seq, hash",
-    )
-    .bind(chain)
-    .bind(Head::EMPTY.seq)
-    .bind(Head::EMPTY.hash.to_vec())
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(failed("lock an audit chain"))?;
-    let mut head = head_from(&row)?;
-    for event in events {
-        let next = head.after(chain, event);
-        sqlx::query(
-            "INSERT INTO audit (tenant_id, seq, at_us, actor, action, resource, outcome, run_id, trace_id, detail, \
-             prev_hash, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        )
-        .bind(chain)
-        .bind(next.seq)
-        .bind(event.at_us)
-        .bind(event.actor.as_str())
-        .bind(event.action.as_str())
-        .bind(event.resource.as_str())
-        .bind(event.outcome.as_str())
-        .bind(event.run.map(|run| run.to_string()))
-        .bind(event.trace.as_str())
-        .bind(event.detail.as_slice())
-        .bind(head.hash.to_vec())
-        .bind(next.hash.to_vec())
-        .execute(&mut *connection)
-        .await
-        .map_err(failed("append an audit entry"))?;
-        head = next;
+    let heads = append_all(connection, &[(chain, events.to_vec())]).await?;
+    Ok(heads[0])
+}
+
+/// Appends to several chains, each named once and in ascending order, so that two hosts on one database lock them in
+/// the same order. Gives the new head of each.
+pub(crate) async fn append_all(
+    connection: &mut AnyConnection,
+    chains: &[(&str, Vec<&Event>)],
+) -> Result<Vec<Head>, StoreError> {
+    let mut heads = lock(connection, chains).await?;
+    let mut rows = Vec::with_capacity(chains.iter().map(|(_, events)| events.len()).sum());
+    for ((chain, events), head) in chains.iter().zip(&mut heads) {
+        for event in events {
+            let next = head.after(chain, event);
+            rows.push(Row { chain, event, prev_hash: head.hash, head: next });
+            *head = next;
+        }
     }
-    sqlx::query("UPDATE chain_heads SET seq = $2, hash = $3 WHERE tenant_id = $1")
-        .bind(chain)
-        .bind(head.seq)
-        .bind(head.hash.to_vec())
-        .execute(&mut *connection)
-        .await
-        .map_err(failed("move an audit chain's head"))?;
-    Ok(head)
+    insert(connection, &rows).await?;
+    move_heads(connection, chains, &heads).await?;
+    Ok(heads)
+}
+
+/// An event that has its place.
+struct Row<'a> {
+    chain: &'a str,
+    event: &'a Event,
+    prev_hash: [u8; 32],
+    head: Head,
+}
+
+// The update that changes nothing takes the row's lock on either database, and makes the row if it is the first.
+static LOCK: Bulk = Bulk::new(
+    "INSERT INTO chain_heads (tenant_id, seq, hash) VALUES",
+    3,
+    "ON CONFLICT (tenant_id) DO UPDATE SET seq = chain_heads.seq RETURNING tenant_id, seq, hash",
+);
+static INSERT: Bulk = Bulk::new(
+    "INSERT INTO audit (tenant_id, seq, at_us, actor, action, resource, outcome, run_id, trace_id, detail, prev_hash, \
+     hash) VALUES",
+    12,
+    "",
+);
+static MOVE: Bulk = Bulk::new(
+    "INSERT INTO chain_heads (tenant_id, seq, hash) VALUES",
+    3,
+    "ON CONFLICT (tenant_id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+);
+
+async fn lock(connection: &mut AnyConnection, chains: &[(&str, Vec<&Event>)]) -> Result<Vec<Head>, StoreError> {
+    let mut heads = Vec::with_capacity(chains.len());
+    for chunk in chains.chunks(ROWS) {
+        let mut query = LOCK.query(chunk.len());
+        for (chain, _) in chunk {
+            query = query.bind(*chain).bind(Head::EMPTY.seq).bind(Head::EMPTY.hash.to_vec());
+        }
+        let rows = query.fetch_all(&mut *connection).await.map_err(failed("lock an audit chain"))?;
+        // No database promises that rows come back in the order in which they went.
+        let mut locked = Vec::with_capacity(rows.len());
+        for row in &rows {
+            locked.push((Fields::of("chain_heads", row).text("tenant_id")?, head_from(row)?));
+        }
+        for (chain, _) in chunk {
+            let found = locked.iter().find(|(name, _)| name == chain);
+            heads.push(found.ok_or_else(|| StoreError::corrupt("chain_heads", "a head is not there"))?.1);
+        }
+    }
+    Ok(heads)
+}
+
+async fn insert(connection: &mut AnyConnection, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    for chunk in rows.chunks(ROWS) {
+        let mut query = INSERT.query(chunk.len());
+        for Row { chain, event, prev_hash, head } in chunk {
+            query = query
+                .bind(*chain)
+                .bind(head.seq)
+                .bind(event.at_us)
+                .bind(event.actor.as_str())
+                .bind(event.action.as_str())
+                .bind(event.resource.as_str())
+                .bind(event.outcome.as_str())
+                .bind(event.run.map(|run| run.to_string()))
+                .bind(event.trace.as_str())
+                .bind(event.detail.as_slice())
+                .bind(prev_hash.to_vec())
+                .bind(head.hash.to_vec());
+        }
+        query.execute(&mut *connection).await.map_err(failed("append an audit entry"))?;
+    }
+    Ok(())
+}
+
+async fn move_heads(
+    connection: &mut AnyConnection,
+    chains: &[(&str, Vec<&Event>)],
+    heads: &[Head],
+) -> Result<(), StoreError> {
+    let moved: Vec<_> = chains.iter().map(|(chain, _)| *chain).zip(heads).collect();
+    for chunk in moved.chunks(ROWS) {
+        let mut query = MOVE.query(chunk.len());
+        for (chain, head) in chunk {
+            query = query.bind(*chain).bind(head.seq).bind(head.hash.to_vec());
+        }
+        query.execute(&mut *connection).await.map_err(failed("move an audit chain's head"))?;
+    }
+    Ok(())
 }
 
 async fn head(connection: &mut AnyConnection, chain: &str) -> Result<Head, StoreError> {

@@ -1,6 +1,6 @@
 //! What differs between databases: how to open one, begin a transaction and read an error. SQLite, for now.
 //!
-//! PostgreSQL adds here: its URL, `BYTEA` for `BYTES`, the first statement of a transaction
+//! PostgreSQL adds here: its URL, `BYTEA` for `BYTES`, `$n` for the placeholders of `bulk`, the first statement of a transaction
 //! (`SELECT set_config('app.tenant_id', $1, true)`), its retryable error codes, and migrations of its own for roles
 //! and row-level security. The queries stay as they are.
 
@@ -101,6 +101,14 @@ impl Pools {
         self.read.close().await;
         self.write.close().await;
     }
+}
+
+/// Writes the placeholder of a statement's parameter, counted from 1; parameters are bound in that order.
+///
+/// `?` here, where PostgreSQL has `$n`: SQLite takes `$n` for a name, and looks each name up by reading all of them
+/// from the front. With the hundreds of a statement for many rows, that was a third of the statement's time.
+pub(crate) fn placeholder(statement: &mut String, _number: usize) {
+    statement.push('?');
 }
 
 /// SQLite's result codes, <https://sqlite.org/rescode.html>; the low byte of an extended code is the plain one.

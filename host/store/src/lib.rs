@@ -27,6 +27,7 @@
 //! leaves this crate, and neither does a connection.
 
 pub mod audit;
+mod bulk;
 mod driver;
 mod error;
 mod fields;

@@ -5,6 +5,7 @@ use clawhold_tenancy::{RunId, TenantId};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
+use crate::bulk::{Bulk, ROWS};
 use crate::error::failed;
 use crate::fields::{Fields, integer, json};
 use crate::{StoreError, TenantTx, Write};
@@ -41,43 +42,45 @@ impl<M> TenantTx<M> {
 impl TenantTx<Write> {
     /// Writes one run's record.
     pub async fn insert_run(&mut self, record: &Record) -> Result<(), StoreError> {
-        insert(&mut self.tx, &self.tenant, record).await
+        insert(&mut self.tx, &[(&self.tenant, record)]).await
     }
 }
 
-pub(crate) async fn insert(
-    connection: &mut AnyConnection,
-    tenant: &TenantId,
-    record: &Record,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO runs (tenant_id, id, skill, package, version, digest, caller, started_us, reason, message, fuel, \
-         memory_bytes, host_calls, duration_us, egress, secrets, policy_version, log, log_dropped) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
-    )
-    .bind(tenant.as_str())
-    .bind(record.id.to_string())
-    .bind(record.skill.as_str())
-    .bind(record.package.as_str())
-    .bind(record.version.as_str())
-    .bind(record.digest.to_string())
-    .bind(record.caller.as_str())
-    .bind(record.started_us)
-    .bind(record.reason.as_str())
-    .bind(record.message.as_str())
-    .bind(integer(record.usage.fuel))
-    .bind(integer(record.usage.memory_bytes))
-    .bind(i64::from(record.usage.host_calls))
-    .bind(integer(record.usage.duration_us))
-    .bind(json(&record.egress))
-    .bind(json(&record.secrets))
-    .bind(record.policy_version)
-    .bind(json(&record.log))
-    .bind(integer(record.log_dropped))
-    .execute(connection)
-    .await
-    .map(drop)
-    .map_err(failed("write a run"))
+static INSERT: Bulk = Bulk::new(
+    "INSERT INTO runs (tenant_id, id, skill, package, version, digest, caller, started_us, reason, message, fuel, \
+     memory_bytes, host_calls, duration_us, egress, secrets, policy_version, log, log_dropped) VALUES",
+    19,
+    "",
+);
+
+pub(crate) async fn insert(connection: &mut AnyConnection, records: &[(&TenantId, &Record)]) -> Result<(), StoreError> {
+    for chunk in records.chunks(ROWS) {
+        let mut query = INSERT.query(chunk.len());
+        for (tenant, record) in chunk {
+            query = query
+                .bind(tenant.as_str())
+                .bind(record.id.to_string())
+                .bind(record.skill.as_str())
+                .bind(record.package.as_str())
+                .bind(record.version.as_str())
+                .bind(record.digest.to_string())
+                .bind(record.caller.as_str())
+                .bind(record.started_us)
+                .bind(record.reason.as_str())
+                .bind(record.message.as_str())
+                .bind(integer(record.usage.fuel))
+                .bind(integer(record.usage.memory_bytes))
+                .bind(i64::from(record.usage.host_calls))
+                .bind(integer(record.usage.duration_us))
+                .bind(json(&record.egress))
+                .bind(json(&record.secrets))
+                .bind(record.policy_version)
+                .bind(json(&record.log))
+                .bind(integer(record.log_dropped));
+        }
+        query.execute(&mut *connection).await.map_err(failed("write a run"))?;
+    }
+    Ok(())
 }
 
 fn parse(row: &AnyRow) -> Result<Record, StoreError> {

@@ -117,16 +117,12 @@ async fn commit(store: &Store, group: &[Append]) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut tx = store.begin_write().await?;
-    for of_one_tenant in group.chunk_by(|a, b| a.tenant == b.tenant) {
-        let tenant = &of_one_tenant[0].tenant;
-        let mut events = Vec::new();
-        for append in of_one_tenant {
-            if let Some(record) = &append.record {
-                runs::insert(&mut tx, tenant, record).await?;
-            }
-            events.extend(&append.events);
-        }
-        audit::append(&mut tx, tenant.as_str(), &events).await?;
-    }
+    let records: Vec<_> = group.iter().filter_map(|of| of.record.as_ref().map(|record| (&of.tenant, record))).collect();
+    runs::insert(&mut tx, &records).await?;
+    let chains: Vec<(&str, Vec<&Event>)> = group
+        .chunk_by(|a, b| a.tenant == b.tenant)
+        .map(|of_one| (of_one[0].tenant.as_str(), of_one.iter().flat_map(|append| &append.events).collect()))
+        .collect();
+    audit::append_all(&mut tx, &chains).await?;
     tx.commit().await.map_err(failed("commit"))
 }

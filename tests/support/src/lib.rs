@@ -1,6 +1,8 @@
 //! What tests and the demo need around a host.
 //!
-//! [`crm`] is a CRM with a query API, for skills that look up a customer's data.
+//! [`crm`] is a CRM with a query API, for skills that look up a customer's data. [`guest`] makes packages that misbehave
+//! out of WebAssembly text.
 #![deny(missing_docs)]
 
 pub mod crm;
+pub mod guest;

@@ -1,5 +1,18 @@
 //! What a hostile skill does, and how it ends: with its reason, and with nobody else noticing.
 
+mod answers;
+mod arguments;
+mod audit;
+mod check;
+mod circle;
+mod endings;
+mod memory;
+mod publish;
+mod realloc;
+mod served;
+mod state;
+mod time;
+
 use serde_json::{Value, json};
 
 use crate::support::{Peer, TestHost, answer_with};

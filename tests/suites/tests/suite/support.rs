@@ -19,14 +19,19 @@ use ureq::Agent;
 
 /// A running host.
 pub(crate) struct TestHost {
-    pub(crate) url: String,
+    pub(crate) api: Api,
     pub(crate) host: Arc<Host>,
-    pub(crate) operator: String,
     pub(crate) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
-    agent: Agent,
     folder: Arc<TempDir>,
+}
+
+/// A host's API, as its operator sees it.
+pub(crate) struct Api {
+    pub(crate) url: String,
+    pub(crate) operator: String,
+    agent: Agent,
 }
 
 /// An answer.
@@ -58,12 +63,12 @@ impl TestHost {
 
     /// A host with this configuration, on loopback, which skills may reach.
     pub(crate) fn with(yaml: &str) -> Self {
-        Self::within(Arc::new(tempfile::tempdir().unwrap()), yaml, None, None)
+        Self::over(yaml, None)
     }
 
-    /// A host whose skills' requests end here instead of in the network.
-    pub(crate) fn with_transport(transport: Arc<dyn Transport>) -> Self {
-        Self::within(Arc::new(tempfile::tempdir().unwrap()), "", None, Some(transport))
+    /// The same over another network than the real one.
+    pub(crate) fn over(yaml: &str, transport: Option<Arc<dyn Transport>>) -> Self {
+        Self::within(Arc::new(tempfile::tempdir().unwrap()), yaml, None, transport)
     }
 
     /// Stops, and starts again in the same folder with another configuration.
@@ -97,6 +102,52 @@ impl TestHost {
             }));
             (host, operator.or(first).unwrap(), url, served)
         });
+        Self { api: Api::new(url, operator), host, runtime, stop: Some(stop), served: Some(served), folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the host's own chain ends.
+    pub(crate) fn host_chain(&self) -> i64 {
+        self.runtime.block_on(self.host.host_audit_head()).unwrap().seq
+    }
+
+    /// Where the host's chain ends, and acme-corp's, if there is one.
+    pub(crate) fn chains(&self) -> (i64, i64) {
+        use clawhold_tenancy::permit::ReadAudit;
+        use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
+        let tenant: TenantId = "acme-corp".parse().unwrap();
+        let cx = Context {
+            actor: Actor::Host("test"),
+            scope: Scope::Tenant(tenant.clone()),
+            role: Role::Auditor,
+            skills: None,
+            request: RequestId::now(),
+            trace: TraceId::random(),
+        };
+        let permit = cx.permit::<ReadAudit>(&tenant).unwrap();
+        (self.host_chain(), self.runtime.block_on(self.host.audit_head(&permit)).unwrap().seq)
+    }
+
+    /// Asks the host to stop, as a signal would.
+    pub(crate) fn begin_stop(&mut self) -> JoinHandle<()> {
+        drop(self.stop.take());
+        self.served.take().unwrap()
+    }
+}
+
+impl std::ops::Deref for TestHost {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Api {
+    pub(crate) fn new(url: String, operator: String) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -104,12 +155,7 @@ impl TestHost {
             .max_idle_connections(0)
             .timeout_global(Some(Duration::from_mins(1)))
             .build();
-        let agent = config.new_agent();
-        Self { url, host, operator, runtime, stop: Some(stop), served: Some(served), agent, folder }
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+        Self { url, operator, agent: config.new_agent() }
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: Option<&[u8]>) -> Answer {
@@ -194,34 +240,6 @@ impl TestHost {
     pub(crate) fn run_of(&self, tenant: &str, token: &str, answer: &Answer) -> Value {
         let id = answer.headers["clawhold-run"].to_str().unwrap();
         self.get(&format!("/v1/tenants/{tenant}/runs/{id}"), token).ok()
-    }
-
-    /// Where the host's own chain ends.
-    pub(crate) fn host_chain(&self) -> i64 {
-        self.runtime.block_on(self.host.host_audit_head()).unwrap().seq
-    }
-
-    /// Where the host's chain ends, and acme-corp's, if there is one.
-    pub(crate) fn chains(&self) -> (i64, i64) {
-        use clawhold_tenancy::permit::ReadAudit;
-        use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
-        let tenant: TenantId = "acme-corp".parse().unwrap();
-        let cx = Context {
-            actor: Actor::Host("test"),
-            scope: Scope::Tenant(tenant.clone()),
-            role: Role::Auditor,
-            skills: None,
-            request: RequestId::now(),
-            trace: TraceId::random(),
-        };
-        let permit = cx.permit::<ReadAudit>(&tenant).unwrap();
-        (self.host_chain(), self.runtime.block_on(self.host.audit_head(&permit)).unwrap().seq)
-    }
-
-    /// Asks the host to stop, as a signal would.
-    pub(crate) fn begin_stop(&mut self) -> JoinHandle<()> {
-        drop(self.stop.take());
-        self.served.take().unwrap()
     }
 }
 

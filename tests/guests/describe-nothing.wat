@@ -1,0 +1,3 @@
+;; Offers nothing.
+(func $run (result i32) (call $yes))
+(func (export "clawhold:skill/handler@0.1.0#describe") (result i32) (i32.const 4096))

@@ -1,0 +1,12 @@
+;; Traps while it holds a hundred handles.
+;;! [[secrets]]
+;;! name = "token"
+;;! purpose = "To hold handles"
+(import "clawhold:skill/secrets@0.1.0" "get" (func $get (param i32 i32 i32)))
+(data (i32.const 2048) "token")
+(func $run (result i32)
+  (local $n i32)
+  (loop $again
+    (call $get (i32.const 2048) (i32.const 5) (i32.const 512))
+    (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 100))))
+  (unreachable))

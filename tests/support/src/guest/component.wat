@@ -1,0 +1,10 @@
+  (import "clawhold:skill/types@0.1.0" (instance $types
+    (type $a (record (field "tenant-id" string) (field "run-id" string) (field "trace-id" string)
+      (field "caller" string) (field "skill" string) (field "now-ms" u64) (field "deadline-ms" u64)
+      (field "settings" string)))
+    (export "context" (type (eq $a)))
+    (type $b (variant (case "invalid-input" string) (case "denied" string) (case "unavailable" string)
+      (case "failed" string)))
+    (export "error" (type (eq $b)))))
+  (alias export $types "context" (type $context))
+  (alias export $types "error" (type $error))
