@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn a_pure_component_cannot_meet_a_function_of_wasi() {
         let engine = Engine::default();
-        let component = |text: &str| Component::new(&engine, text).unwrap();
+        let component = |text: &str| Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
         let pure: Linker<()> = Linker::new(&engine);
         let mut wasi = pure.clone();
         let now = |_: wasmtime::StoreContextMut<'_, Guest<()>>, (): ()| Ok((7_u64,));
