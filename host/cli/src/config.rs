@@ -87,9 +87,6 @@ impl Config {
         set(&mut self.operations_listen, "CLAWHOLD_OPERATIONS_LISTEN", environment)?;
         set(&mut self.data_dir, "CLAWHOLD_DATA_DIR", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
-        let mut pure = None;
-        set(&mut pure, "CLAWHOLD_REQUIRE_PURE", environment)?;
-        self.require_pure = pure.unwrap_or(self.require_pure);
         for limit in TABLE {
             let mut value = None;
             set(&mut value, &format!("CLAWHOLD_LIMITS_{}", limit.key.to_uppercase()), environment)?;
@@ -97,6 +94,9 @@ impl Config {
                 self.limits.put(limit.key, value).expect("the table names keys that there are");
             }
         }
+        let mut pure = None;
+        set(&mut pure, "CLAWHOLD_REQUIRE_PURE", environment)?;
+        self.require_pure = pure.unwrap_or(self.require_pure);
         if let Some(text) = environment.get("CLAWHOLD_EGRESS_OPEN") {
             let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
             self.egress.open = ranges
@@ -149,7 +149,7 @@ mod tests {
         refused("tenant_quotas:\n  Acme:\n    max_concurrent_runs: 1\n", &["Acme", "tenant's id"]);
         refused("limits:\n  memory_mb: 4096\n", &["limits.memory_mb", "1 to 128"]);
         refused("limits:\n  memory_mb: 64 MiB\n", &["line 2"]);
-        refused("limits:\n  scratch_mb: 4096\n", &["limits.scratch_mb", "1024"]);
+        refused("limits:\n  scratch_mb: 4096\n", &["limits.scratch_mb", "0 to 1024"]);
         refused("require_pure: sometimes\n", &["line 1"]);
         refused("tenant_quotas:\n  acme-corp:\n    require_pur: true\n", &["require_pur", "line 3", "require_pure"]);
         refused("run_slots: 0\n", &["run_slots"]);

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 pub use clawhold_sandbox::compiler_process;
 
 use clap::{Args, Parser, Subcommand};
+use clawhold_tenancy::limits::TABLE;
 
 use crate::client::Client;
 use crate::output::Output;
@@ -91,6 +92,17 @@ enum Failure {
 /// Builds the skill project in this folder and gives its package, for tests and benchmarks.
 pub fn build_skill(project: &Path, out: &Path) -> anyhow::Result<Vec<u8>> {
     skill::build_package(project, out)
+}
+
+/// The table of limits, as the README has it: `tenancy::limits` for people.
+pub fn limits_table() -> String {
+    let rows = TABLE.iter().map(|limit| {
+        let number = |n: u64| if n == 0 { "none".to_owned() } else { format!("{} {}", output::grouped(n), limit.unit) };
+        let (key, usual, most) = (limit.key, number(limit.default), number(limit.ceiling));
+        format!("| `{key}` | {usual} | {most} | {} |\n", limit.reason.trim())
+    });
+    let head = "| key | default | ceiling | why |\n|---|---|---|---|\n".to_owned();
+    rows.fold(head, |table, row| table + &row)
 }
 
 /// Runs the command line and says how it ended.

@@ -76,14 +76,13 @@ impl Host {
         let quota = self.quotas.of(tenant);
         let ticket = self.admission.enter(tenant, &quota)?;
         let ready = self.resolve(tenant, skill).await?;
+        let limits = ready.policy.limits.within(&quota.limits).within(&self.ceiling);
         if ready.policy.wasi
             && let Some(why) = self.refuses_wasi(tenant)
         {
             return self.denied(cx, tenant, &ready, skill, why).await;
         }
-        let limits = ready.policy.limits.within(&quota.limits).within(&self.ceiling);
-        let run =
-            Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
+        let run = Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
         let run = self.clone().run_to_the_end(run, input);
         tokio::spawn(run.in_current_span()).await.map_err(|e| Problem::internal("a run was lost", e))?
     }

@@ -150,7 +150,10 @@ impl<T: Send + 'static> Artifacts<T> {
         }
         let made = self.loaded.try_get_with(digest, async {
             let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
-            let on_disk = blocking(move || Ok(store.read(digest).and_then(|native| map(&engine, &native)))).await?;
+            let on_disk = blocking(move || Ok(store.read(digest).and_then(|native| {
+                    let stale = |why: &String| tracing::warn!(%digest, why, "an artifact is of another engine and is made again");
+                    map(&engine, &native).inspect_err(stale).ok()
+                }))).await?;
             let (component, bytes) = match on_disk {
                 Some(found) => found,
                 None => self.compile(digest, wasm.await.map_err(|e| LoadError::Host(format!("{e:#}")))?).await?,
@@ -184,7 +187,8 @@ impl<T: Send + 'static> Artifacts<T> {
                 // The next start compiles again; that is slow and not wrong.
                 tracing::warn!(%digest, error = format!("{error:#}"), "an artifact could not be kept");
             }
-            map(&engine, &native).ok_or_else(|| LoadError::Host("fresh native code does not load".to_owned()))
+            // What was compiled a moment ago fails to load for one reason: no slot of the pool has room for it.
+            map(&engine, &native).map_err(|why| Refused::Compile(why).into())
         })
         .await
     }
@@ -302,15 +306,12 @@ async fn blocking<R: Send + 'static>(
 
 /// Native code that this process compiled, or whose MAC was verified over these very bytes.
 #[allow(unsafe_code)]
-fn map(engine: &Engine, native: &[u8]) -> Option<(Component, u64)> {
+fn map(engine: &Engine, native: &[u8]) -> Result<(Component, u64), String> {
     // SAFETY: `native` is what this program's own compiler process gave: either a moment ago, or when the file
     // was written under a key that only this host has, which `Files::read` has checked over these bytes in memory,
     // so a file changed meanwhile is not seen.
     match unsafe { Component::deserialize(engine, native) } {
-        Ok(component) => Some((component, native.len() as u64)),
-        Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "an artifact is of another engine and is made again");
-            None
-        }
+        Ok(component) => Ok((component, native.len() as u64)),
+        Err(error) => Err(format!("{error:#}")),
     }
 }

@@ -179,7 +179,8 @@ impl<T: Send + 'static> Sandbox<T> {
     fn store(&self, budget: &Budget, host: T, turn: &Arc<Turn>) -> Store<Guest<T>> {
         let limits = &budget.limits;
         let meter = Meter::new(limits, Arc::clone(&budget.memory));
-        let mut store = Store::new(&self.engine, Guest { meter, stopped: None, engine: self.engine.clone(), host });
+        let mut store =
+            Store::new(&self.engine, Guest { meter, stopped: None, engine: self.engine.clone(), host });
         store.limiter(|guest| &mut guest.meter);
         store.set_fuel(limits.fuel).expect("the engine meters fuel");
         let most = limits.host_call_bytes.max(limits.output_bytes);
@@ -187,11 +188,11 @@ impl<T: Send + 'static> Sandbox<T> {
         store.set_max_component_handles(limits.handles as usize);
         let (deadline, turn, cut) = (budget.deadline, Arc::clone(turn), self.cut_signal());
         store.epoch_deadline_callback(move |store| {
-            if let Some(reason) = store.data().stopped {
-                return Err(Stop(reason).into());
-            }
             if *cut.borrow() {
                 return Err(Stop(Reason::Cancelled).into());
+            }
+            if let Some(reason) = store.data().stopped {
+                return Err(Stop(reason).into());
             }
             if Instant::now() >= deadline {
                 return Err(Stop(Reason::Deadline).into());
@@ -299,8 +300,12 @@ impl<T: Send + 'static> Sandbox<T> {
                 Ok(Err(error)) => Err(failure(&error, limits.output_bytes, guest.meter.exhausted)),
                 Err(reason) => Err(stopped(reason, None)),
             };
-            let usage =
-                Usage { fuel, memory_bytes: guest.meter.peak(), host_calls: 0, duration_us: elapsed(budget.started) };
+            let usage = Usage {
+                fuel,
+                memory_bytes: guest.meter.peak(),
+                host_calls: 0,
+                duration_us: elapsed(budget.started),
+            };
             Finished { outcome, usage, host: Some(guest.host) }
         }
     }

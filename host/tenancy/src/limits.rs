@@ -39,6 +39,13 @@ pub struct Limit {
     pub reason: &'static str,
 }
 
+impl Limit {
+    /// In the unit; the least that makes sense. What a run has none of by default may also be forbidden.
+    pub const fn least(&self) -> u64 {
+        if self.default == 0 { 0 } else { 1 }
+    }
+}
+
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $key:ident in $unit:literal * $scale:expr,
         default $default:literal, ceiling $ceiling:literal, most $most:literal;)+) => {
@@ -64,7 +71,7 @@ macro_rules! limits {
             default: $default,
             ceiling: $ceiling,
             most: $most,
-            reason: concat!($($doc),+),
+            reason: concat!($($doc),+).trim_ascii(),
         },)+];
 
         impl Default for RunLimits {
@@ -154,15 +161,14 @@ limits! {
     http_response_bytes: u64 = http_response_kb in "KiB" * KIB, default 8_192, ceiling 8_192, most 65_536;
     /// One HTTP request, within the run's own deadline.
     http_timeout_ms: u64 = http_timeout_ms in "ms" * 1, default 30_000, ceiling 30_000, most 600_000;
-    /// Calls of WASI functions, all interfaces together, beside `host_calls`: a program on WASI makes many small ones
-    /// where a pure skill makes one (three for each printed line), and none of them leaves the host but a request. So
-    /// many take some ten milliseconds.
-    wasi_calls: u32 = wasi_calls in "calls" * 1, default 8_192, ceiling 65_536, most 1_000_000;
-    /// Files in `/tmp` of a skill on WASI, as long as they are (a hole counts), until the run ends. Asked for under
-    /// `[wasi]`: none unless it is.
+    /// Calls of WASI functions, which are many where a pure skill makes one large one: each printed line is two, each
+    /// file that is read ten. None of them leaves the host but an HTTP request, which has a limit of its own.
+    wasi_calls: u32 = wasi_calls in "calls" * 1, default 8_192, ceiling 8_192, most 1_000_000;
+    /// The files in a run's scratch directory, as long as they are (a hole counts). None unless the manifest asks for
+    /// it under `[wasi]`.
     scratch_bytes: u64 = scratch_mb in "MiB" * MIB, default 0, ceiling 64, most 1_024;
-    /// Files and directories in `/tmp` of a skill on WASI. The host removes each when the run ends.
-    scratch_files: u32 = scratch_files in "files" * 1, default 256, ceiling 1_024, most 4_096;
+    /// Files and directories in the run's scratch directory: each takes the host a system call to remove.
+    scratch_files: u32 = scratch_files in "files" * 1, default 256, ceiling 256, most 4_096;
 }
 
 impl RunLimits {
@@ -173,11 +179,10 @@ impl RunLimits {
 }
 
 impl Asked {
-    /// The first key with a value that cannot be used: more than there can be, or nothing of what no run can do without, and what to write.
+    /// The first key with a value that cannot be used, and what to write.
     pub fn mistake(&self) -> Option<String> {
-        let (limit, _) = self.set().find(|(limit, value)| (*value == 0 && limit.default > 0) || *value > limit.most)?;
-        let least = u64::from(limit.default > 0);
-        Some(format!("limits.{}: use {least} to {} ({})", limit.key, limit.most, limit.unit))
+        let (limit, _) = self.set().find(|(limit, value)| *value < limit.least() || *value > limit.most)?;
+        Some(format!("limits.{}: use {} to {} ({})", limit.key, limit.least(), limit.most, limit.unit))
     }
 }
 
@@ -214,8 +219,7 @@ mod tests {
 
     #[test]
     fn a_manifest_a_tenant_and_an_operator_each_cut_what_the_others_allow() {
-        let manifest =
-            Asked { fuel: Some(5_000_000_000), memory_mb: Some(100), host_calls: Some(9), ..Asked::default() };
+        let manifest = Asked { fuel: Some(5_000_000_000), memory_mb: Some(100), host_calls: Some(9), ..Asked::default() };
         let tenant = Asked { memory_mb: Some(32), host_calls: Some(500), ..Asked::default() };
         let ceiling = Asked { fuel: Some(2_000_000_000), ..Asked::default() }.over(RunLimits::default_ceiling());
         let limits = manifest.over(RunLimits::default()).within(&tenant.cap()).within(&ceiling);
@@ -234,8 +238,7 @@ mod tests {
             asked.put(limit.key, limit.most + 1).unwrap();
             assert!(asked.mistake().unwrap().contains(limit.key));
             asked.put(limit.key, 0).unwrap();
-            let mistake = asked.mistake().map(|said| said.contains("use 1 to"));
-            assert_eq!(mistake, (limit.default > 0).then_some(true), "{}", limit.key);
+            assert_eq!(asked.mistake().is_some(), limit.default > 0, "{}", limit.key);
         }
         assert_eq!(Asked::default().put("no_such_key", 1), None);
     }

@@ -197,9 +197,9 @@ impl Manifest {
             return Err(bad(format!("limits.{}", limit.key), "it is 0", "use 1 or more, or leave the key out"));
         }
         if self.limits.scratch_mb.is_some() {
-            return Err(bad("limits.scratch_mb", "files are asked for with WASI", "write it under [wasi]"));
+            return Err(bad("limits.scratch_mb", "a manifest asks for it elsewhere", "write it under [wasi]"));
         }
-        if self.wasi.as_ref().is_some_and(|wasi| wasi.scratch_mb == Some(0)) {
+        if self.wasi.as_ref().and_then(|wasi| wasi.scratch_mb) == Some(0) {
             return Err(bad("wasi.scratch_mb", "it is 0", "use 1 or more, or leave the key out"));
         }
         Ok(())

@@ -32,7 +32,7 @@ pub enum Reason {
     Trap,
     /// The host stopped before the run ended.
     Cancelled,
-    /// The run was not begun: the tenant or the operator does not allow what the skill needs any more.
+    /// A rule of the operator or the tenant forbids the run, which did not begin.
     Denied,
 }
 
@@ -66,14 +66,12 @@ impl Reason {
             }
             Self::Memory => "make the skill use less memory, or raise `memory_mb` under [limits] in skill.toml",
             Self::HostCalls => "make fewer host calls in one run, or raise `host_calls` under [limits] in skill.toml",
-            Self::HostBytes => {
-                "pass less data through host calls, or raise `host_call_mb`, `lifted_mb` or `lowered_mb` under [limits]"
-            }
+            Self::HostBytes => "pass less data through host calls, or raise `host_call_mb`, `lifted_mb` or `lowered_mb` under [limits]",
             Self::OutputTooLarge => "return less, for example a page at a time",
             Self::OutputInvalid => "the skill must return JSON that fits the output schema it declares",
             Self::Trap => "the skill crashed; its log has the message and place",
             Self::Cancelled => "call again",
-            Self::Denied => "ask the tenant's admin or the operator to allow it, or install a version that needs less",
+            Self::Denied => "ask the operator to lift the rule, or install a version that keeps to it",
         }
     }
 }

@@ -41,7 +41,7 @@ impl Figure {
             println!("{line}");
         } else {
             let (id, name, unit, target) = (self.id, self.name, self.unit, self.target);
-            println!("{id:5} {name:74} {median:9.3} {unit:6} ({min:.3} to {max:.3})  target {target}");
+            println!("{id:9} {name:74} {median:9.3} {unit:6} ({min:.3} to {max:.3})  target {target}");
         }
     }
 }
@@ -52,8 +52,10 @@ fn rounded(value: f64) -> f64 {
 
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHMARKS: [Benchmark; 2] =
-    [(&["P1", "P1raw", "P1inv"], invoke::measure), (&["P2", "P2axum", "P2http"], over_http::measure)];
+const BENCHMARKS: [Benchmark; 2] = [
+    (&["P1", "P1raw", "P1inv"], invoke::measure),
+    (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
+];
 
 fn main() -> anyhow::Result<()> {
     clawhold_cli::compiler_process();

@@ -181,40 +181,8 @@ fn the_readmes_configuration_is_one() {
 
 #[test]
 fn the_readmes_limits_are_the_hosts() {
-    let (usual, most) = (clawhold_tenancy::RunLimits::default(), clawhold_tenancy::RunLimits::default_ceiling());
-    let digits = |n: u64| {
-        let text = n.to_string();
-        let mut grouped = String::new();
-        for (at, digit) in text.chars().enumerate() {
-            if at > 0 && (text.len() - at).is_multiple_of(3) {
-                grouped.push(',');
-            }
-            grouped.push(digit);
-        }
-        grouped
-    };
-    let readme = readme();
-    for row in [
-        format!("| fuel | {} | {} |", digits(usual.fuel), digits(most.fuel)),
-        format!("| time, queueing and host calls included | {} s | {} s |", usual.wall_ms / 1000, most.wall_ms / 1000),
-        format!(
-            "| memory, all memories and tables together | {} MiB | {} MiB |",
-            usual.memory_bytes >> 20,
-            most.memory_bytes >> 20
-        ),
-        format!("| host calls | {} | {} |", usual.host_calls, most.host_calls),
-        format!("| calls to WASI | {} | {} |", digits(usual.wasi_calls.into()), digits(most.wasi_calls.into())),
-        format!("| scratch files | none; `scratch_mb` | {} MiB in {} |", most.scratch_bytes >> 20, most.scratch_files),
-        format!("| HTTP requests; one answer | {}; {} MiB |", usual.http_requests, usual.http_response_bytes >> 20),
-        format!(
-            "| input; output | {} MiB; {} MiB |",
-            clawhold_tenancy::limits::INPUT_BYTES >> 20,
-            usual.output_bytes >> 20
-        ),
-        format!("| log lines; audit entries | {}; {} |", usual.log_lines, usual.audit_entries),
-    ] {
-        assert!(readme.contains(&row), "README.md lacks {row:?}");
-    }
+    let table = clawhold_cli::limits_table();
+    assert!(readme().contains(&table), "README.md lacks the table of limits; put this there:\n{table}");
 }
 
 /// Runs a command that must fail with this code and say this.

@@ -66,8 +66,8 @@ fn a_package_that_cannot_be_published_says_why() {
     );
     let http = r#"(component (import "clawhold:skill/http@0.1.0" (instance)) (instance $i) (export "clawhold:skill/handler@0.1.0" (instance $i)))"#;
     publish(&with_section(&wat::parse_str(http).unwrap(), good), &["uses http", "[[http]]"]);
-    let foreign = r#"(component (import "wasi:filesystem/types@0.2.0" (instance)) (instance $i) (export "clawhold:skill/handler@0.1.0" (instance $i)))"#;
-    publish(&with_section(&wat::parse_str(foreign).unwrap(), good), &["wasi:filesystem/types@0.2.0", "does not offer"]);
+    let foreign = r#"(component (import "wasi:nn/graph@0.2.0" (instance)) (instance $i) (export "clawhold:skill/handler@0.1.0" (instance $i)))"#;
+    publish(&with_section(&wat::parse_str(foreign).unwrap(), good), &["wasi:nn/graph@0.2.0", "does not offer"]);
     publish(&wat::parse_str("(module)").unwrap(), &["core module", "skill build"]);
     publish(&probe()[..probe().len() / 2], &["damaged", "build it again"]);
     publish(b"MZ this is no component", &["not WebAssembly"]);

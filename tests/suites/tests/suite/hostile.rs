@@ -142,7 +142,7 @@ fn hostile_25_a_flood_of_audit_entries_is_counted_and_capped() {
 
 #[test]
 fn hostile_06_a_tenant_at_its_limit_gets_429_and_another_gets_answers() {
-    let yaml = "tenant_quotas:\n  default:\n    max_concurrent_runs: 1\nlimits:\n  timeout_ms: 700\n";
+    let yaml = "tenant_quotas:\n  default:\n    max_concurrent_runs: 1\nlimits:\n  timeout_ms: 1500\n";
     let test = TestHost::with(yaml);
     let acme = test.with_probe("acme-corp", "https://acme.example.com");
     let globex = test.tenant("globex");
@@ -158,7 +158,8 @@ fn hostile_06_a_tenant_at_its_limit_gets_429_and_another_gets_answers() {
         assert_eq!((&refused.body["limit"], &refused.body["used"]), (&json!(1), &json!(1)));
         assert!(refused.headers.contains_key("retry-after"));
         assert_eq!(test.invoke("globex", &globex, "probe.echo", &json!({ "text": "x" })).status, 200);
-        assert_eq!(spinning.join().unwrap().status, 504);
+        // Fuel or time, whichever this machine uses up first.
+        assert!(matches!(spinning.join().unwrap().status, 422 | 504));
     });
 }
 

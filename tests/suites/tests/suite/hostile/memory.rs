@@ -55,7 +55,6 @@ fn hostile_12_many_memories_share_one_cap() {
 }
 
 #[test]
-#[ignore = "the sandbox answers 500: native code that its pool has no room for is not refused when it is published"]
 fn hostile_12_more_memories_than_a_slot_has_are_refused() {
     refused("too-many-memories", &["memories"]);
 }
