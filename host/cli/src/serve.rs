@@ -64,6 +64,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         bail!("--dev serves loopback only, and {listen} is not; leave out --dev to serve others");
     }
     log_to_stderr(args.dev);
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let host = host(&folder, &config, None).await?;
@@ -157,6 +158,16 @@ async fn first_token(host: &Host, folder: &Path, show: bool) -> anyhow::Result<(
     }
     println!("The operator's token is in {}; read it, keep it safe and delete the file.", path.display());
     Ok(())
+}
+
+/// Takes as many file descriptors as the system gives. A run on WASI may hold 17 of them, and with all slots in use the
+/// usual 1,024 would not leave enough for connections and the database.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+    }
 }
 
 fn log_to_stderr(for_people: bool) {

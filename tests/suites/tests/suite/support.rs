@@ -71,11 +71,6 @@ impl TestHost {
         Self::within(Arc::new(tempfile::tempdir().unwrap()), yaml, None, transport)
     }
 
-    /// A host whose skills' requests end here instead of in the network.
-    pub(crate) fn with_transport(transport: Arc<dyn Transport>) -> Self {
-        Self::over("", Some(transport))
-    }
-
     /// Stops, and starts again in the same folder with another configuration.
     pub(crate) fn restarted(mut self, yaml: &str) -> Self {
         let (folder, operator) = (Arc::clone(&self.folder), self.operator.clone());

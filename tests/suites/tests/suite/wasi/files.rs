@@ -109,7 +109,7 @@ impl Transport for Failing {
 
 #[test]
 fn scratch_files_are_gone_when_a_host_function_panics() {
-    let on = OnWasi::on(TestHost::with_transport(Arc::new(Failing)), "https://acme.example.com");
+    let on = OnWasi::on(TestHost::over("", Some(Arc::new(Failing))), "https://acme.example.com");
     for ends in ["ask", "ask_by_wasi"] {
         let steps = json!([step("write", "/tmp/file", 1000), step("keep", "/tmp/kept", 0)]);
         let answer = on.invoke("wasi.files", &json!({ "steps": steps, "ends": ends }));
