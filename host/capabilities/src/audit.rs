@@ -18,12 +18,12 @@ impl Host for RunHost {
         outcome: Outcome,
         detail: String,
     ) -> wasmtime::Result<Result<(), Error>> {
-        self.charge()?;
+        self.charge(action.len() + resource.len() + detail.len())?;
         Ok(self.take(action, resource, outcome, detail))
     }
 
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
-        self.charge()?;
+        self.charge(message.len())?;
         let bytes = self.limits.log_line_bytes as usize;
         let line = format!("{} {}", word(level), cut(&message, bytes));
         let mut journal = self.note();

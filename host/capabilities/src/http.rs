@@ -88,13 +88,22 @@ impl From<TransportError> for Error {
     }
 }
 
+/// What a header field takes beside its text: two pointers and two lengths.
+const FIELD_BYTES: usize = 16;
+
 impl Host for RunHost {
     async fn send(&mut self, request: Request) -> wasmtime::Result<Result<Response, Error>> {
-        self.charge()?;
+        let fields: usize = request.headers.iter().map(|f| f.name.len() + f.value.len() + FIELD_BYTES).sum();
+        self.charge(request.url.len() + fields + request.body.as_ref().map_or(0, Vec::len))?;
         let told = self.exits().begin(method(request.method).as_str());
         let answer = self.exchange(request, &told).await?;
         told.ended(&answer);
-        Ok(answer.map(response))
+        let answer = answer.map(response);
+        if let Ok(response) = &answer {
+            let fields: usize = response.headers.iter().map(|f| f.name.len() + f.value.len() + FIELD_BYTES).sum();
+            self.lower(response.body.len() + fields)?;
+        }
+        Ok(answer)
     }
 }
 

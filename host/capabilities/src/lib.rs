@@ -64,6 +64,9 @@ pub struct RunHost {
     limits: RunLimits,
     journal: Arc<Mutex<Journal>>,
     handles: ResourceTable,
+    /// Bytes that host calls have lifted out of the guest, and handed to it.
+    lifted: u64,
+    lowered: u64,
     /// Values that this run has asked for: a rotation in the middle of a run does not mix two.
     values: BTreeMap<SecretName, Versioned>,
     /// Made when the guest first calls WASI, so that a pure skill pays nothing for it.
@@ -85,8 +88,8 @@ impl RunHost {
         let journal = Arc::new(Mutex::new(Journal::default()));
         let mut handles = ResourceTable::new();
         // Each handle costs a host call, so a run cannot have more of them than that.
-        handles.set_max_capacity(limits.host_calls as usize);
-        Self { authority, limits, journal, handles, values: BTreeMap::new(), wasi: None }
+        handles.set_max_capacity(limits.host_calls.min(limits.handles) as usize);
+        Self { authority, limits, journal, handles, lifted: 0, lowered: 0, values: BTreeMap::new(), wasi: None }
     }
 
     /// What the run does, to be read when it has ended.
@@ -98,13 +101,27 @@ impl RunHost {
         lock(&self.journal)
     }
 
-    /// Counts a host call. Host calls cost neither fuel nor epochs: without this a loop over a cheap one would be
-    /// free. Every host function begins here.
-    fn charge(&self) -> wasmtime::Result<()> {
-        let mut journal = self.note();
+    /// Counts a host call and the bytes that it lifted out of the guest. Host calls cost neither fuel nor epochs: without
+    /// this a loop over a cheap one would be free, and so would copying. Every host function begins here.
+    fn charge(&mut self, lifted: usize) -> wasmtime::Result<()> {
+        let mut journal = lock(&self.journal);
         journal.host_calls += 1;
-        if journal.host_calls > self.limits.host_calls { Err(Stop(Reason::HostCalls).into()) } else { Ok(()) }
+        if journal.host_calls > self.limits.host_calls {
+            return Err(Stop(Reason::HostCalls).into());
+        }
+        drop(journal);
+        spend(&mut self.lifted, lifted, self.limits.lifted_bytes)
     }
+
+    /// Counts bytes before they are handed to the guest.
+    fn lower(&mut self, lowered: usize) -> wasmtime::Result<()> {
+        spend(&mut self.lowered, lowered, self.limits.lowered_bytes)
+    }
+}
+
+fn spend(spent: &mut u64, bytes: usize, most: u64) -> wasmtime::Result<()> {
+    *spent = spent.saturating_add(bytes as u64);
+    if *spent > most { Err(Stop(Reason::HostBytes).into()) } else { Ok(()) }
 }
 
 fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {

@@ -20,7 +20,7 @@ const MESSAGE_BYTES: usize = 1 << 20;
 
 impl Host for RunHost {
     async fn get(&mut self, name: String) -> wasmtime::Result<Result<Handle, Error>> {
-        self.charge()?;
+        self.charge(name.len())?;
         if let Err(error) = self.fetch(&name).await {
             return Ok(Err(error));
         }
@@ -30,7 +30,7 @@ impl Host for RunHost {
 
 impl HostSecret for RunHost {
     async fn field(&mut self, secret: Handle, name: String) -> wasmtime::Result<Result<Handle, Error>> {
-        self.charge()?;
+        self.charge(name.len())?;
         let whole = self.handles.get(&secret)?;
         let (held, nested) = (Arc::clone(&whole.name), whole.field.is_some());
         let shown = || name.chars().take(64).collect();
@@ -41,7 +41,7 @@ impl HostSecret for RunHost {
     }
 
     async fn reveal(&mut self, secret: Handle) -> wasmtime::Result<Result<String, Error>> {
-        self.charge()?;
+        self.charge(0)?;
         let name = Arc::clone(&self.handles.get(&secret)?.name);
         let granted = self
             .authority
@@ -58,11 +58,13 @@ impl HostSecret for RunHost {
         if !granted {
             return Ok(Err(Error::RevealDenied));
         }
-        Ok(Ok(text(&self.value(&secret)?)?.to_owned()))
+        let value = text(&self.value(&secret)?)?.to_owned();
+        self.lower(value.len())?;
+        Ok(Ok(value))
     }
 
     async fn hmac_sha256(&mut self, secret: Handle, message: Vec<u8>) -> wasmtime::Result<Result<Vec<u8>, Error>> {
-        self.charge()?;
+        self.charge(message.len())?;
         if message.len() > MESSAGE_BYTES {
             return Ok(Err(Error::Budget(format!("a message to sign may have {MESSAGE_BYTES} bytes"))));
         }

@@ -20,6 +20,10 @@ use clawhold_tenancy::limits::TABLE;
 use crate::client::Client;
 use crate::output::Output;
 
+/// In this crate, so that the tests of a whole host run with it as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Host and run AI-agent skills for many tenants, each in a sandbox.
 #[derive(Parser)]
 #[command(name = "clawhold", version, propagate_version = true, max_term_width = 100)]

@@ -187,7 +187,7 @@ fn config(slots: u32) -> Config {
         .max_memory_size(usize::try_from(MEMORY_BYTES).expect("the host has 64-bit addresses"))
         // A slot that keeps pages for its next user must clear them by hand, which costs small skills more than
         // giving the pages back does.
-        .linear_memory_keep_resident(0)
+        .linear_memory_keep_resident(std::env::var("EXP_KEEP").ok().and_then(|t| t.parse().ok()).unwrap_or(0))
         // Tables are small and cheap to clear by hand. Giving their pages back interrupts every other processor that
         // runs this process, and so does the first write after that: together a quarter of a small run over HTTP.
         .table_keep_resident(TABLE_KEPT_BYTES)

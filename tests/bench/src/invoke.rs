@@ -5,14 +5,15 @@
 //! a server has them; the baseline has as many.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::{Role, Scope, SkillName};
 
 use crate::Figure;
 use crate::raw::Raw;
-use crate::setup::{INPUT, SKILL, bench, component, context};
+use crate::setup::{INPUT, SKILL, bench, component, context, counting};
 
 const ROUNDS: usize = 7;
 const CALLS: usize = 4000;
@@ -22,7 +23,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let wasm = component()?;
-        let raw = Arc::new(Raw::new(&wasm)?);
+        let raw = Arc::new(Raw::new(&wasm, SKILL, false)?);
         let bench = bench(wasm).await?;
         let cx = context(Scope::Tenant(bench.tenant.clone()), Role::Caller);
         let permit = cx.permit::<InvokeSkill>(&bench.tenant)?;
@@ -76,6 +77,46 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
                 rounds: invoked,
             },
         ])
+    })
+}
+
+/// P1b: what fuel, epochs and the limiter cost, on the bare engine: the small call, and one that computes.
+pub(crate) fn metering() -> anyhow::Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut figures = Vec::new();
+        for (id, name, wasm, skill) in [
+            ("P1b", "fuel, epochs and limiter on ÷ off: a small call", component()?, SKILL),
+            ("P1bc", "fuel, epochs and limiter on ÷ off: counting for a millisecond", counting("counts", 1_000_000)?, "guest.counts"),
+        ] {
+            let (off, on) = (Arc::new(Raw::new(&wasm, skill, false)?), Arc::new(Raw::new(&wasm, skill, true)?));
+            let ticking = on.engine();
+            let (stop, stopped) = std::sync::mpsc::channel::<()>();
+            let ticker = std::thread::spawn(move || {
+                while stopped.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+                    ticking.increment_epoch();
+                }
+            });
+            let mut ratio = Vec::new();
+            for round in 0..=ROUNDS {
+                let mut took = [0.0; 2];
+                for (raw, took) in [&off, &on].into_iter().zip(&mut took) {
+                    let raw = Arc::clone(raw);
+                    let call = move || {
+                        let raw = Arc::clone(&raw);
+                        async move { raw.call().await.map(|_| ()) }
+                    };
+                    *took = callers(call).await?;
+                }
+                if round > 0 {
+                    ratio.push(took[1] / took[0]);
+                }
+            }
+            drop(stop);
+            let _joined = ticker.join();
+            figures.push(Figure { id, name, unit: "ratio", target: "<= 1.1", rounds: ratio });
+        }
+        Ok(figures)
     })
 }
 

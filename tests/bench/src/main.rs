@@ -3,12 +3,16 @@
 //!
 //! `--json` prints one object a line, `--only P1,P2` picks some.
 
+mod cold;
 mod invoke;
+mod many;
+mod neighbour;
 mod over_http;
 mod raw;
 mod setup;
 
 use std::io::IsTerminal;
+use std::process::Command;
 
 use anyhow::bail;
 use serde_json::json;
@@ -52,9 +56,13 @@ fn rounded(value: f64) -> f64 {
 
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHMARKS: [Benchmark; 2] = [
+const BENCHMARKS: [Benchmark; 6] = [
     (&["P1", "P1raw", "P1inv"], invoke::measure),
+    (&["P1b", "P1bc"], invoke::metering),
     (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
+    (&["P3", "P3alone", "P3beside", "P3s", "P3salone", "P3sbeside"], neighbour::measure),
+    (&["P4", "P4b", "P4c"], many::measure),
+    (&["P5", "P5cold", "P5warm", "P5size"], cold::measure),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -77,10 +85,21 @@ fn main() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("warning: this is not a release build; run `cargo xtask bench`");
     }
-    for (ids, measure) in BENCHMARKS {
-        if !ids.iter().any(|id| wanted(id)) {
-            continue;
+    let groups = || BENCHMARKS.into_iter().filter(|(ids, _)| ids.iter().any(|id| wanted(id)));
+    if groups().count() > 1 {
+        // Each in a process of its own: what one leaves in memory and caches must not be measured by the next.
+        for (ids, _) in groups() {
+            let ids: Vec<&str> = ids.iter().copied().filter(|id| wanted(id)).collect();
+            let mut one = Command::new(std::env::current_exe()?);
+            one.args(["--only", &ids.join(",")]).args(as_json.then_some("--json"));
+            let status = one.status()?;
+            if !status.success() {
+                bail!("{} ended with {status}", ids[0]);
+            }
         }
+        return Ok(());
+    }
+    for (ids, measure) in groups() {
         if std::io::stderr().is_terminal() {
             eprintln!("measuring {} …", ids[0]);
         }

@@ -7,7 +7,8 @@ use clawhold_cli::config::Config;
 use clawhold_cli::{build_skill, serve};
 use clawhold_runtime::{Host, InstallAsk, TokenAsk};
 use clawhold_tenancy::permit as can;
-use clawhold_tenancy::{Actor, Context, Publisher, RequestId, Role, Scope, TenantId, TraceId};
+use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
+use clawhold_test_support::guest::Guest;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tempfile::TempDir;
@@ -41,27 +42,63 @@ pub(crate) fn context(scope: Scope, role: Role) -> Context {
     }
 }
 
-/// The embedded composition, as `clawhold serve` makes it.
+/// The embedded composition, as `clawhold serve` makes it, with one tenant that has this package.
 pub(crate) async fn bench(wasm: Vec<u8>) -> anyhow::Result<Bench> {
     let folder = tempfile::tempdir()?;
-    let config = Config::parse("tenant_quotas:\n  default:\n    max_concurrent_runs: 1000\n")?;
-    let host = serve::host(folder.path(), &config, None).await?;
+    let host = host(folder.path(), "tenant_quotas:\n  default:\n    max_concurrent_runs: 1000\n").await?;
     let tenant: TenantId = "acme-corp".parse()?;
-    let operator = context(Scope::Host, Role::Operator);
-    host.create_tenant(&operator, &operator.permit_host::<can::CreateTenant>()?, &tenant, "standard").await?;
-    let ask = TokenAsk { name: "bench".to_owned(), role: Role::Caller, skills: None, expires_us: None };
-    let token = host.create_token(&operator, &operator.permit::<can::CreateToken>(&tenant)?, ask).await?;
-    let publisher: Publisher = "northwind".parse()?;
-    let author = context(Scope::Publisher(publisher), Role::Publisher);
+    publish(&host, "northwind", wasm).await?;
+    let caller = tenant_with(&host, &tenant, &["northwind/probe"]).await?;
+    Ok(Bench { host, tenant, caller, _folder: folder })
+}
+
+/// A host with this configuration.
+pub(crate) async fn host(folder: &Path, yaml: &str) -> anyhow::Result<Arc<Host>> {
+    serve::host(folder, &Config::parse(yaml)?, None).await
+}
+
+pub(crate) async fn publish(host: &Arc<Host>, publisher: &str, wasm: Vec<u8>) -> anyhow::Result<()> {
+    let author = context(Scope::Publisher(publisher.parse()?), Role::Publisher);
     host.publish(&author, &author.permit_publisher::<can::PublishPackage>()?, wasm).await?;
+    Ok(())
+}
+
+/// A new tenant with these packages installed; gives the token of a caller.
+pub(crate) async fn tenant_with(host: &Arc<Host>, tenant: &TenantId, packages: &[&str]) -> anyhow::Result<String> {
+    let operator = context(Scope::Host, Role::Operator);
+    host.create_tenant(&operator, &operator.permit_host::<can::CreateTenant>()?, tenant, "standard").await?;
+    let ask = TokenAsk { name: "bench".to_owned(), role: Role::Caller, skills: None, expires_us: None };
+    let token = host.create_token(&operator, &operator.permit::<can::CreateToken>(tenant)?, ask).await?;
     let admin = context(Scope::Tenant(tenant.clone()), Role::Admin);
-    let ask = InstallAsk {
-        package: "northwind/probe".parse()?,
-        version: None,
-        settings: json!({ "origin": "https://acme.example.com" }),
-        reveal: std::collections::BTreeSet::new(),
-    };
-    let plan = host.plan_install(&admin.permit::<can::PlanInstall>(&tenant)?, &ask).await?;
-    host.put_install(&admin, &admin.permit::<can::PutInstall>(&tenant)?, &ask, &plan.plan.consent).await?;
-    Ok(Bench { host, tenant, caller: token.token.expose_secret().to_owned(), _folder: folder })
+    for package in packages {
+        let ask = InstallAsk {
+            package: package.parse()?,
+            version: None,
+            settings: json!({ "origin": "https://acme.example.com" }),
+            reveal: std::collections::BTreeSet::new(),
+        };
+        let plan = host.plan_install(&admin.permit::<can::PlanInstall>(tenant)?, &ask).await?;
+        host.put_install(&admin, &admin.permit::<can::PutInstall>(tenant)?, &ask, &plan.plan.consent).await?;
+    }
+    Ok(token.token.expose_secret().to_owned())
+}
+
+/// The smallest skill: it answers `true`.
+pub(crate) fn smallest(name: &str) -> anyhow::Result<Vec<u8>> {
+    Ok(Guest::of(name, "(func $run (result i32) (call $yes))")?.wasm)
+}
+
+/// A skill that counts to `rounds` before it answers.
+pub(crate) fn counting(name: &str, rounds: u32) -> anyhow::Result<Vec<u8>> {
+    let text = format!(
+        ";;! [limits]\n;;! fuel = 10_000_000_000\n\
+         (func $run (result i32) (local $i i32) (local $x i32)\n\
+         (loop $again\n\
+           (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 31)) (local.get $i)))\n\
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))\n\
+           (br_if $again (i32.lt_u (local.get $i) (i32.const {rounds}))))\n\
+         (if (i32.eq (local.get $x) (i32.const 1)) (then (return (call $number (local.get $x)))))\n\
+         (call $yes))"
+    );
+    Ok(Guest::of(name, &text)?.wasm)
 }
