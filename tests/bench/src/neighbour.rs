@@ -106,11 +106,11 @@ fn begin_noise(
             })
         })
         .collect();
-    // Until they are all there: the eleventh is refused.
+    // Until they are all there: a tenant at its limit is refused before the skill's name is looked at.
     client.block_on(async {
         let mut connection = connect(server).await?;
         let patience = Instant::now() + Duration::from_secs(20);
-        while ask(&mut connection, "/v1/tenants/acme-corp/skills/guest.loops/invoke", token).await? != 429 {
+        while ask(&mut connection, "/v1/tenants/acme-corp/skills/guest.none/invoke", token).await? != 429 {
             ensure!(Instant::now() < patience, "the loops did not begin");
         }
         anyhow::Ok(())
@@ -122,7 +122,6 @@ fn begin_noise(
 async fn silence(server: SocketAddr, token: &str) -> anyhow::Result<()> {
     let mut connection = connect(server).await?;
     let patience = Instant::now() + Duration::from_secs(120);
-    // A tenant at its limit is refused before the skill's name is looked at.
     for _ in 0..LOOPS {
         while ask(&mut connection, "/v1/tenants/acme-corp/skills/guest.none/invoke", token).await? == 429 {
             ensure!(Instant::now() < patience, "the loops did not end");

@@ -26,7 +26,12 @@ pub(crate) struct Bench {
 
 /// The component: the tests' probe, whose echo does as little as a skill can.
 pub(crate) fn component() -> anyhow::Result<Vec<u8>> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests/probe");
+    example("../guests/probe")
+}
+
+/// The package of a skill project, by its folder beside this one.
+pub(crate) fn example(project: &str) -> anyhow::Result<Vec<u8>> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join(project);
     let out = tempfile::NamedTempFile::new()?;
     build_skill(&project, out.path())
 }
