@@ -192,6 +192,7 @@ fn config(slots: u32) -> Config {
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_memory_size(usize::try_from(MEMORY_BYTES).expect("the host has 64-bit addresses"))
         .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
+        .table_keep_resident(TABLE_KEPT_BYTES)
         // On this line of the engine a swapped-out dirty page could reach the next user of the slot.
         .pagemap_scan(Enabled::No);
 
