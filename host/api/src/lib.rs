@@ -5,6 +5,7 @@ mod audit;
 mod body;
 mod gate;
 mod installs;
+mod lines;
 mod market;
 mod page;
 mod problem;

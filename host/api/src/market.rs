@@ -1,22 +1,28 @@
 //! `/v1/market/packages`
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use clawhold_runtime::{Host, Package, Problem, SkillSpec};
+use clawhold_runtime::{Host, Package, Problem, PublishedPackage, SkillSpec, Stage};
 use clawhold_tenancy::PackageName;
 use clawhold_tenancy::Publisher;
 use clawhold_tenancy::limits::COMPONENT_BYTES;
 use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
 use http::StatusCode;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::body::{Answer, Asked, Named, whole};
 use crate::gate::Allowed;
+use crate::lines::{LINES, Lines};
 use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
@@ -81,18 +87,55 @@ pub(crate) async fn publish(
     allowed: Allowed<PublishPackage, Publisher>,
     request: Request,
 ) -> Result<Response, Response> {
-    let wasm = whole(request, COMPONENT_BYTES).await?;
-    let done = host.publish(&allowed.cx, &allowed.permit, wasm.into()).await;
+    let told = request.headers().get(ACCEPT).is_some_and(|accept| accept == LINES);
+    let wasm = whole(request, COMPONENT_BYTES).await?.into();
+    if told {
+        return Ok(publish_telling(host, allowed, wasm));
+    }
+    let done = host.publish(&allowed.cx, &allowed.permit, wasm).await;
     let done = done.map_err(|problem| Failed(problem).into_response())?;
     let status = if done.new { StatusCode::CREATED } else { StatusCode::OK };
-    let body = Published {
+    Ok((status, Json(published(&done))).into_response())
+}
+
+/// The answer as lines of JSON: how far it is, at each step and each second, and at last `published` or `problem`.
+fn publish_telling(host: Arc<Host>, allowed: Allowed<PublishPackage, Publisher>, wasm: Vec<u8>) -> Response {
+    let (lines, body) = Lines::channel();
+    let work = async move {
+        let (stage, mut seen) = watch::channel(Stage::Reading);
+        let began = Instant::now();
+        let publish = host.publish_telling(&allowed.cx, &allowed.permit, wasm, stage);
+        tokio::pin!(publish);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let done = loop {
+            let (word, seconds) = (seen.borrow_and_update().as_str(), began.elapsed().as_secs());
+            // A publisher that went away misses the lines; the publication goes on.
+            let _heard = lines.send(&json!({ "stage": word, "seconds": seconds })).await;
+            tokio::select! {
+                biased;
+                done = &mut publish => break done,
+                Ok(()) = seen.changed() => {}
+                _ = second.tick() => {}
+            }
+        };
+        let last = match done {
+            Ok(done) => json!({ "published": published(&done) }),
+            Err(problem) => json!({ "problem": Failed(problem).document() }),
+        };
+        let _heard = lines.send(&last).await;
+    };
+    tokio::spawn(work.in_current_span());
+    ([(CONTENT_TYPE, LINES)], Body::new(body)).into_response()
+}
+
+fn published(done: &PublishedPackage) -> Published {
+    Published {
         name: done.name.to_string(),
         version: done.version.to_string(),
         digest: done.digest.to_string(),
         skills: done.skills.iter().map(skill_view).collect(),
         new: done.new,
-    };
-    Ok((status, Json(body)).into_response())
+    }
 }
 
 pub(crate) async fn list(

@@ -58,8 +58,14 @@ impl<P: Into<Problem>> From<P> for Failed {
     }
 }
 
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
+impl Failed {
+    /// The problem as JSON, for where it is not an answer of its own.
+    pub(crate) fn document(self) -> Value {
+        let (name, detail, members) = self.parts();
+        Value::Object(body_of(name, &detail, members))
+    }
+
+    fn parts(self) -> (&'static str, String, Value) {
         let detail = self.0.to_string();
         let (name, members) = match self.0 {
             Problem::Unauthenticated => ("unauthenticated", json!({})),
@@ -79,6 +85,13 @@ impl IntoResponse for Failed {
             Problem::Unavailable(_) => ("unavailable", json!({})),
             Problem::Internal => ("internal", json!({})),
         };
+        (name, detail, members)
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let (name, detail, members) = self.parts();
         let mut response = document(name, &detail, members.clone());
         if members.get("reason") == Some(&json!(Reason::Deadline)) {
             *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
@@ -126,9 +139,12 @@ fn described((name, status, title, help): &(&str, u16, &str, &str)) -> Value {
     json!({ "type": format!("/problems/{name}"), "status": status, "title": title, "help": help })
 }
 
-fn document(name: &str, detail: &str, members: Value) -> Response {
-    let row = TYPES.iter().find(|row| row.0 == name).unwrap_or(&TYPES[13]);
-    let (name, status, title, _) = *row;
+fn row(name: &str) -> &'static (&'static str, u16, &'static str, &'static str) {
+    TYPES.iter().find(|row| row.0 == name).unwrap_or(&TYPES[13])
+}
+
+fn body_of(name: &str, detail: &str, members: Value) -> Map<String, Value> {
+    let (name, status, title, _) = *row(name);
     let mut body = Map::from_iter([
         ("type".to_owned(), json!(format!("/problems/{name}"))),
         ("title".to_owned(), json!(title)),
@@ -141,6 +157,12 @@ fn document(name: &str, detail: &str, members: Value) -> Response {
     if let Value::Object(members) = members {
         body.extend(members);
     }
+    body
+}
+
+fn document(name: &str, detail: &str, members: Value) -> Response {
+    let (_, status, _, _) = *row(name);
+    let body = body_of(name, detail, members);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Value::Object(body).to_string()).into_response();
     let headers = response.headers_mut();

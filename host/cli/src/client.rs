@@ -1,6 +1,7 @@
 //! The API's client: one request, one answer, and errors that repeat what the host said to do.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +16,10 @@ use crate::Failure;
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
 /// Longer than any run or compilation may take.
-const PATIENCE: Duration = Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// An answer that comes line by line.
+const LINES: &str = "application/x-ndjson";
 
 /// Where a host is, and who asks.
 pub(crate) struct Client {
@@ -66,6 +70,39 @@ impl Client {
     pub(crate) fn post_bytes(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Value, Failure> {
         let request = self.agent.post(self.url(path)).header("authorization", self.bearer()?);
         self.answer(request.header("content-type", content_type).send(body))
+    }
+
+    /// Sends bytes, tells `progress` what each line of the answer says, and gives the last one.
+    pub(crate) fn post_watching(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+        mut progress: impl FnMut(&Value),
+    ) -> Result<Value, Failure> {
+        let request = self.agent.post(self.url(path)).header("authorization", self.bearer()?);
+        let sent = request.header("content-type", content_type).header("accept", LINES).send(body);
+        let answer = match sent {
+            Ok(answer) if answer.headers().get("content-type").is_some_and(|kind| kind == LINES) => answer,
+            // A refusal before anything began, or a host that gives one answer.
+            other => return self.answer(other),
+        };
+        let lines = BufReader::new(answer.into_body().into_with_config().limit(64 << 20).reader());
+        for line in lines.lines() {
+            let line = line.with_context(|| format!("the answer of {} broke off", self.server))?;
+            let line: Value = serde_json::from_str(&line)
+                .with_context(|| format!("{} did not answer with JSON; is --server right?", self.server))?;
+            if let Some(document) = line.get("problem") {
+                let said = problem(&document.to_string()).unwrap_or_else(|| "the host refused".to_owned());
+                let refused = document["status"].as_u64().is_some_and(|status| (400..500).contains(&status));
+                return if refused { Err(Failure::Refused(said)) } else { Err(anyhow!(said).into()) };
+            }
+            if let Some(done) = line.get("published") {
+                return Ok(done.clone());
+            }
+            progress(&line);
+        }
+        Err(anyhow!("the answer of {} broke off; publish again, it does no harm", self.server).into())
     }
 
     fn url(&self, path: &str) -> String {

@@ -45,6 +45,28 @@ pub(crate) fn progress(what: &str) {
     }
 }
 
+/// One line at a terminal that changes while something goes on. Elsewhere nothing is shown.
+#[derive(Default)]
+pub(crate) struct Line {
+    shown: bool,
+}
+
+impl Line {
+    pub(crate) fn show(&mut self, text: &str) {
+        if std::io::stderr().is_terminal() {
+            // To the line's beginning, and what was there is erased.
+            eprint!("\r\x1b[K{}", plain(text));
+            self.shown = true;
+        }
+    }
+
+    pub(crate) fn end(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprintln!();
+        }
+    }
+}
+
 /// A text of somebody else's, for a terminal: without what would steer it, or turn the direction of the line.
 pub(crate) fn plain(text: &str) -> String {
     let steers = |c: char| {

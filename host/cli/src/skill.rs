@@ -16,7 +16,7 @@ use clawhold_tenancy::limits::COMPONENT_BYTES;
 
 use crate::Failure;
 use crate::client::Client;
-use crate::output::{Output, cell, progress};
+use crate::output::{Line, Output, cell};
 
 #[derive(Subcommand)]
 pub(crate) enum Skill {
@@ -95,8 +95,12 @@ pub(crate) fn build_package(project: &Path, out: &Path) -> anyhow::Result<Vec<u8
 
 fn publish(path: &Path, client: &Client, out: Output) -> Result<(), Failure> {
     let wasm = package(path)?;
-    progress("publishing; the host compiles and checks the package");
-    let published = client.post_bytes("market/packages", "application/wasm", &wasm)?;
+    let mut line = Line::default();
+    let published = client.post_watching("market/packages", "application/wasm", &wasm, |told| {
+        line.show(&format!("publishing: {}, {} s", cell(&told["stage"]), cell(&told["seconds"])));
+    });
+    line.end();
+    let published = published?;
     out.show(&published, |p| {
         let how = if p["new"] == serde_json::json!(true) { "published" } else { "was published before, the very same" };
         println!("{} {} {how}  {}", cell(&p["name"]), cell(&p["version"]), cell(&p["digest"]));

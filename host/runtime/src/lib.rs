@@ -36,7 +36,7 @@ pub use clawhold_store::{
 };
 pub use installs::{InstallAsk, PlanView};
 pub use invoke::Invoked;
-pub use packages::PublishedPackage;
+pub use packages::{PublishedPackage, Stage};
 pub use problem::Problem;
 pub use rows::StoreRows;
 pub use tokens::{MadeToken, TokenAsk};

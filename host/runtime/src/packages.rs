@@ -12,6 +12,7 @@ use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
 use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, Publisher, RunLimits, TraceId};
 use semver::Version as Number;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::{Host, Package, Problem, Version};
@@ -24,6 +25,31 @@ const DESCRIBE_HOST_CALLS: u32 = 16;
 /// Whose share of slots and processor packages use while they describe themselves: one for all publishers, and no
 /// tenant's, since a colon is in no tenant's id.
 const DESCRIBES: &str = "host:describe";
+
+/// How far a publication is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The file is read and checked.
+    Reading,
+    /// It waits for the compiler, or is compiled: seconds for most, half a minute for a language's runtime.
+    Compiling,
+    /// It is asked what it offers.
+    Describing,
+    /// It is kept.
+    Storing,
+}
+
+impl Stage {
+    /// The word that the API uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::Compiling => "compiling",
+            Self::Describing => "describing",
+            Self::Storing => "storing",
+        }
+    }
+}
 
 /// What publishing came to.
 #[derive(Debug)]
@@ -51,8 +77,19 @@ impl Host {
         permit: &Permit<PublishPackage, Publisher>,
         wasm: Vec<u8>,
     ) -> Result<PublishedPackage, Problem> {
+        self.publish_telling(cx, permit, wasm, watch::Sender::new(Stage::Reading)).await
+    }
+
+    /// The same, and tells how far it is: compiling a large runtime takes half a minute.
+    pub async fn publish_telling(
+        self: &Arc<Self>,
+        cx: &Context,
+        permit: &Permit<PublishPackage, Publisher>,
+        wasm: Vec<u8>,
+        stage: watch::Sender<Stage>,
+    ) -> Result<PublishedPackage, Problem> {
         let (host, cx, permit) = (Arc::clone(self), cx.clone(), permit.clone());
-        let publish = async move { host.publish_to_the_end(&cx, &permit, wasm).await };
+        let publish = async move { host.publish_to_the_end(&cx, &permit, wasm, &stage).await };
         tokio::spawn(publish.in_current_span()).await.map_err(|e| Problem::internal("a publication was lost", e))?
     }
 
@@ -61,6 +98,7 @@ impl Host {
         cx: &Context,
         permit: &Permit<PublishPackage, Publisher>,
         wasm: Vec<u8>,
+        stage: &watch::Sender<Stage>,
     ) -> Result<PublishedPackage, Problem> {
         let (package, wasm) = tokio::task::spawn_blocking(move || read(&wasm).map(|package| (package, wasm)))
             .await
@@ -77,12 +115,13 @@ impl Host {
             return published_before(there, package.digest);
         }
 
-        let described = self.describe(&wasm, &package.manifest.limits()).await;
+        let described = self.describe(&wasm, &package.manifest.limits(), stage).await;
         if let Err(Problem::Package(_)) = described {
             // What is refused leaves nothing behind, or a publisher could fill the disk with it.
             self.sandbox.discard(package.digest).await;
         }
         let described = described?;
+        stage.send_replace(Stage::Storing);
         let publication = Publication {
             manifest: package.manifest.clone(),
             descriptors: serde_json::to_string(&described).map_err(|e| Problem::internal("descriptors", e))?,
@@ -142,8 +181,15 @@ impl Host {
     }
 
     /// Compiles a component and asks it what it offers, with no tenant, no secrets and no network.
-    async fn describe(&self, wasm: &[u8], asked: &RunLimits) -> Result<Vec<SkillSpec>, Problem> {
+    async fn describe(
+        &self,
+        wasm: &[u8],
+        asked: &RunLimits,
+        stage: &watch::Sender<Stage>,
+    ) -> Result<Vec<SkillSpec>, Problem> {
+        stage.send_replace(Stage::Compiling);
         let skill = self.sandbox.publish(wasm.to_vec()).await?;
+        stage.send_replace(Stage::Describing);
         let limits = RunLimits { fuel: DESCRIBE_FUEL, host_calls: DESCRIBE_HOST_CALLS, ..asked.within(&self.ceiling) };
         let started = Instant::now();
         let deadline = started + DESCRIBE_TIME;

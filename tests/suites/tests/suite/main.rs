@@ -5,6 +5,7 @@ mod bad_input;
 mod capabilities;
 mod hostile;
 mod isolation;
+mod publish;
 mod roles;
 mod stop;
 mod support;
