@@ -7,7 +7,7 @@ use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::{Role, Scope, TenantId};
 
 use crate::Figure;
-use crate::setup::{context, example, host, publish, tenant_with};
+use crate::setup::{context, host, new_skill, publish, tenant_with};
 
 /// Packages, and so first calls.
 const COMPONENTS: usize = 15;
@@ -15,7 +15,7 @@ const COMPONENTS: usize = 15;
 pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
-    let wasm = example("../../skills/northwind/redact")?;
+    let wasm = new_skill()?;
     runtime.block_on(async {
         let first = host(folder.path(), "").await?;
         for n in 0..COMPONENTS {
@@ -40,9 +40,9 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
             for times in [&mut cold, &mut warm] {
                 let before = second.counts().0;
                 let began = Instant::now();
-                let answer = Arc::clone(&second).invoke(&cx, &permit, &"redact.text".parse()?, r#"{"text":"hello"}"#.to_owned()).await?;
+                let answer = Arc::clone(&second).invoke(&cx, &permit, &"hello.greet".parse()?, r#"{"name":"Ada"}"#.to_owned()).await?;
                 times.push(began.elapsed().as_secs_f64() * 1e3);
-                anyhow::ensure!(answer.output.get().contains("hello"), "a wrong answer");
+                anyhow::ensure!(answer.output.get().contains("Ada"), "a wrong answer");
                 anyhow::ensure!(second.counts().0.compiled == before.compiled, "something was compiled");
             }
         }
@@ -68,7 +68,7 @@ fn tenant(n: usize) -> anyhow::Result<TenantId> {
 
 /// The same component under another name of the same length: another digest, another artifact.
 fn renamed(wasm: &[u8], n: usize) -> Vec<u8> {
-    const NAME: &[u8] = b"northwind/redact\"";
+    const NAME: &[u8] = b"northwind/hello\"";
     let mut wasm = wasm.to_vec();
     let at = wasm.windows(NAME.len()).position(|bytes| bytes == NAME).expect("the manifest is in it");
     wasm[at..at + NAME.len() - 1].copy_from_slice(package(n).as_bytes());
@@ -76,5 +76,5 @@ fn renamed(wasm: &[u8], n: usize) -> Vec<u8> {
 }
 
 fn package(n: usize) -> String {
-    format!("northwind/redac{}", char::from(b"abcdefghijklmno"[n]))
+    format!("northwind/hell{}", char::from(b"abcdefghijklmno"[n]))
 }

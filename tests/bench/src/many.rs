@@ -1,6 +1,5 @@
 //! P4: ten thousand tenants on one host: memory, and whether the last is as fast as the first.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::{Role, Scope, TenantId};
 
 use crate::Figure;
-use crate::setup::{context, host, publish, smallest, tenant_with};
+use crate::setup::{context, host, in_memory, publish, smallest, tenant_with};
 
 const PACKAGES: usize = 50;
 const FIRST: usize = 10;
@@ -20,10 +19,7 @@ const CALLS: usize = 2000;
 pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        // In memory where there is such a folder: forty thousand commits would wait for the disk, which is not what is
-        // measured. Files there are not part of this process's memory.
-        let shared: PathBuf = "/dev/shm".into();
-        let folder = if shared.is_dir() { tempfile::tempdir_in(shared)? } else { tempfile::tempdir()? };
+        let folder = in_memory()?;
         let host = host(folder.path(), "").await?;
         for package in 0..PACKAGES {
             publish(&host, "guests", smallest(&format!("p{package}"))?).await?;

@@ -18,21 +18,23 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::Figure;
 use crate::raw::Raw;
-use crate::setup::{counting, host, publish, smallest, tenant_with};
+use crate::setup::{counting, host, in_memory, publish, smallest, tenant_with};
 
 const ROUNDS: usize = 5;
 const REQUESTS: u32 = 800;
 const EVERY: Duration = Duration::from_millis(5);
 /// The built-in `max_concurrent_runs`.
 const LOOPS: usize = 10;
+/// A tenant that is kept waiting must show it in its times and not in refusals.
+const QUOTAS: &str = "tenant_quotas:\n  globex:\n    max_concurrent_runs: 1000\n";
 
 pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let rounds = calibrate(&servers)?;
-    let folder = tempfile::tempdir()?;
+    let folder = in_memory()?;
     let (server, victim, noisy) = servers.block_on(async {
-        let host = host(folder.path(), "").await?;
+        let host = host(folder.path(), QUOTAS).await?;
         publish(&host, "guests", smallest("small")?).await?;
         publish(&host, "guests", counting("counts", rounds)?).await?;
         publish(&host, "guests", counting("loops", u32::MAX)?).await?;

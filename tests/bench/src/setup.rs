@@ -26,12 +26,7 @@ pub(crate) struct Bench {
 
 /// The component: the tests' probe, whose echo does as little as a skill can.
 pub(crate) fn component() -> anyhow::Result<Vec<u8>> {
-    example("../guests/probe")
-}
-
-/// The package of a skill project, by its folder beside this one.
-pub(crate) fn example(project: &str) -> anyhow::Result<Vec<u8>> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join(project);
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests/probe");
     let out = tempfile::NamedTempFile::new()?;
     build_skill(&project, out.path())
 }
@@ -55,6 +50,33 @@ pub(crate) async fn bench(wasm: Vec<u8>) -> anyhow::Result<Bench> {
     publish(&host, "northwind", wasm).await?;
     let caller = tenant_with(&host, &tenant, &["northwind/probe"]).await?;
     Ok(Bench { host, tenant, caller, _folder: folder })
+}
+
+/// A folder in memory, where there is such a place: for what would otherwise measure the disk. Its files are not part of
+/// this process's memory.
+pub(crate) fn in_memory() -> anyhow::Result<TempDir> {
+    let shared = Path::new("/dev/shm");
+    Ok(if shared.is_dir() { tempfile::tempdir_in(shared)? } else { tempfile::tempdir()? })
+}
+
+/// What `clawhold skill new` makes, built.
+pub(crate) fn new_skill() -> anyhow::Result<Vec<u8>> {
+    let project = tempfile::tempdir()?;
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk-guest/rust").canonicalize()?;
+    let fill = |template: &str| {
+        let text = template.replace("{{name}}", "hello").replace("{{publisher}}", "northwind").replace("{{wasi}}", "");
+        text.replace("{{sdk}}", &format!("{{ path = {sdk:?} }}"))
+    };
+    std::fs::create_dir(project.path().join("src"))?;
+    for (name, template) in [
+        ("Cargo.toml", include_str!("../../../host/cli/templates/rust/Cargo.toml.txt")),
+        ("skill.toml", include_str!("../../../host/cli/templates/rust/skill.toml.txt")),
+        ("src/lib.rs", include_str!("../../../host/cli/templates/rust/lib.rs.txt")),
+    ] {
+        std::fs::write(project.path().join(name), fill(template))?;
+    }
+    let out = tempfile::NamedTempFile::new()?;
+    build_skill(project.path(), out.path())
 }
 
 /// A host with this configuration.

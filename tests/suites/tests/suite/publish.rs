@@ -28,7 +28,9 @@ fn an_author_is_told_how_far_a_publication_is() {
     assert!(stages.contains(&"compiling"), "{told:?}");
     assert_eq!(told.last().unwrap()["published"]["name"], "northwind/probe", "{told:?}");
     // And a refusal is the last line, as the document that it would have been.
-    let guest = Guest::of("lies", "(func (export \"clawhold:skill/handler@0.1.0#describe\") (result i32) unreachable)");
+    let lies = "(func (export \"clawhold:skill/handler@0.1.0#describe\") (result i32) unreachable)\n\
+                (func $run (result i32) (call $yes))";
+    let guest = Guest::of("lies", lies);
     let told = lines(&test, &guest.unwrap().wasm, &test.publisher("guests"));
     let problem = &told.last().unwrap()["problem"];
     assert_eq!((&problem["type"], &problem["status"]), (&json!("/problems/package-refused"), &json!(422)), "{told:?}");
