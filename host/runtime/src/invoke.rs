@@ -82,7 +82,8 @@ impl Host {
         {
             return self.denied(cx, tenant, &ready, skill, why).await;
         }
-        let run = Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
+        let run =
+            Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
         let run = self.clone().run_to_the_end(run, input);
         tokio::spawn(run.in_current_span()).await.map_err(|e| Problem::internal("a run was lost", e))?
     }

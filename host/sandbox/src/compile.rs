@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use crate::artifacts::LoadError;
 use crate::Refused;
+use crate::artifacts::LoadError;
 
 /// What the compiler's process is started with.
 const ARGUMENT: &str = "__compile-component";
@@ -88,8 +88,7 @@ pub(crate) async fn compile(wasm: &[u8], limits: CompilerLimits) -> Result<Vec<u
         let (mut answer, mut said) = (Vec::new(), Vec::new());
         let mut stdout = stdout.take(NATIVE_BYTES + 1);
         let mut stderr = stderr.take(MESSAGE_BYTES);
-        let (_, read, _) =
-            tokio::join!(feed, stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said));
+        let (_, read, _) = tokio::join!(feed, stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said));
         let status = read.and(child.wait().await);
         status.map(|status| (status, answer, said))
     };

@@ -28,8 +28,8 @@ mod run;
 mod shelf;
 
 pub use artifacts::{Counts, LoadError};
-pub use engine::{Sandbox, Settings};
 pub use compile::{CompilerLimits, compiler_process};
+pub use engine::{Sandbox, Settings};
 pub use gate::{Payer, fair};
 pub use meter::{Allowance, Guest, Stop};
 pub use prescan::{Prescan, Refused, limits as prescan_limits, prescan};

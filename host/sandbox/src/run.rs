@@ -179,8 +179,7 @@ impl<T: Send + 'static> Sandbox<T> {
     fn store(&self, budget: &Budget, host: T, turn: &Arc<Turn>) -> Store<Guest<T>> {
         let limits = &budget.limits;
         let meter = Meter::new(limits, Arc::clone(&budget.memory));
-        let mut store =
-            Store::new(&self.engine, Guest { meter, stopped: None, engine: self.engine.clone(), host });
+        let mut store = Store::new(&self.engine, Guest { meter, stopped: None, engine: self.engine.clone(), host });
         store.limiter(|guest| &mut guest.meter);
         store.set_fuel(limits.fuel).expect("the engine meters fuel");
         let most = limits.host_call_bytes.max(limits.output_bytes);
@@ -300,12 +299,8 @@ impl<T: Send + 'static> Sandbox<T> {
                 Ok(Err(error)) => Err(failure(&error, limits.output_bytes, guest.meter.exhausted)),
                 Err(reason) => Err(stopped(reason, None)),
             };
-            let usage = Usage {
-                fuel,
-                memory_bytes: guest.meter.peak(),
-                host_calls: 0,
-                duration_us: elapsed(budget.started),
-            };
+            let usage =
+                Usage { fuel, memory_bytes: guest.meter.peak(), host_calls: 0, duration_us: elapsed(budget.started) };
             Finished { outcome, usage, host: Some(guest.host) }
         }
     }

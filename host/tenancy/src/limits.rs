@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_manifest_a_tenant_and_an_operator_each_cut_what_the_others_allow() {
-        let manifest = Asked { fuel: Some(5_000_000_000), memory_mb: Some(100), host_calls: Some(9), ..Asked::default() };
+        let manifest =
+            Asked { fuel: Some(5_000_000_000), memory_mb: Some(100), host_calls: Some(9), ..Asked::default() };
         let tenant = Asked { memory_mb: Some(32), host_calls: Some(500), ..Asked::default() };
         let ceiling = Asked { fuel: Some(2_000_000_000), ..Asked::default() }.over(RunLimits::default_ceiling());
         let limits = manifest.over(RunLimits::default()).within(&tenant.cap()).within(&ceiling);

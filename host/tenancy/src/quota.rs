@@ -40,7 +40,13 @@ pub struct Quota {
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { max_concurrent_runs: 10, max_memory_bytes: 512 * MIB, weight: 1, require_pure: false, limits: Asked::default().cap() }
+        Self {
+            max_concurrent_runs: 10,
+            max_memory_bytes: 512 * MIB,
+            weight: 1,
+            require_pure: false,
+            limits: Asked::default().cap(),
+        }
     }
 }
 

@@ -66,7 +66,9 @@ impl Reason {
             }
             Self::Memory => "make the skill use less memory, or raise `memory_mb` under [limits] in skill.toml",
             Self::HostCalls => "make fewer host calls in one run, or raise `host_calls` under [limits] in skill.toml",
-            Self::HostBytes => "pass less data through host calls, or raise `host_call_mb`, `lifted_mb` or `lowered_mb` under [limits]",
+            Self::HostBytes => {
+                "pass less data through host calls, or raise `host_call_mb`, `lifted_mb` or `lowered_mb` under [limits]"
+            }
             Self::OutputTooLarge => "return less, for example a page at a time",
             Self::OutputInvalid => "the skill must return JSON that fits the output schema it declares",
             Self::Trap => "the skill crashed; its log has the message and place",

@@ -40,7 +40,9 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
             for times in [&mut cold, &mut warm] {
                 let before = second.counts().0;
                 let began = Instant::now();
-                let answer = Arc::clone(&second).invoke(&cx, &permit, &"hello.greet".parse()?, r#"{"name":"Ada"}"#.to_owned()).await?;
+                let answer = Arc::clone(&second)
+                    .invoke(&cx, &permit, &"hello.greet".parse()?, r#"{"name":"Ada"}"#.to_owned())
+                    .await?;
                 times.push(began.elapsed().as_secs_f64() * 1e3);
                 anyhow::ensure!(answer.output.get().contains("Ada"), "a wrong answer");
                 anyhow::ensure!(second.counts().0.compiled == before.compiled, "something was compiled");
@@ -56,7 +58,13 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
                 rounds: load,
             },
             Figure { id: "P5cold", name: "the first call, its commit included", unit: "ms", target: "-", rounds: cold },
-            Figure { id: "P5warm", name: "the second call, its commit included", unit: "ms", target: "-", rounds: warm },
+            Figure {
+                id: "P5warm",
+                name: "the second call, its commit included",
+                unit: "ms",
+                target: "-",
+                rounds: warm,
+            },
             Figure { id: "P5size", name: "native code of the skill", unit: "KiB", target: "-", rounds: vec![native] },
         ])
     })

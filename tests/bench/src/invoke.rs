@@ -87,7 +87,12 @@ pub(crate) fn metering() -> anyhow::Result<Vec<Figure>> {
         let mut figures = Vec::new();
         for (id, name, wasm, skill) in [
             ("P1b", "fuel, epochs and limiter on ÷ off: a small call", component()?, SKILL),
-            ("P1bc", "fuel, epochs and limiter on ÷ off: counting for a millisecond", counting("counts", 1_000_000)?, "guest.counts"),
+            (
+                "P1bc",
+                "fuel, epochs and limiter on ÷ off: counting for a millisecond",
+                counting("counts", 1_000_000)?,
+                "guest.counts",
+            ),
         ] {
             let (off, on) = (Arc::new(Raw::new(&wasm, skill, false)?), Arc::new(Raw::new(&wasm, skill, true)?));
             let ticking = on.engine();

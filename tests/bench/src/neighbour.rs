@@ -47,10 +47,9 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
         anyhow::Ok((server, victim, noisy))
     })?;
     let mut figures = Vec::new();
-    for (ids, skill, target) in [
-        (["P3", "P3alone", "P3beside"], "counts", "<= 1.5"),
-        (["P3s", "P3salone", "P3sbeside"], "small", "<= 3"),
-    ] {
+    for (ids, skill, target) in
+        [(["P3", "P3alone", "P3beside"], "counts", "<= 1.5"), (["P3s", "P3salone", "P3sbeside"], "small", "<= 3")]
+    {
         let path = format!("/v1/tenants/globex/skills/guest.{skill}/invoke");
         let (mut alone, mut beside, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..=ROUNDS {

@@ -4,7 +4,10 @@
 use clawhold_sandbox::contract::exports::clawhold::skill::handler::Context;
 use clawhold_sandbox::contract::{self, SecretHandle};
 use wasmtime::component::{Component, HasSelf, Linker, Resource};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits, StoreLimitsBuilder,
+    UpdateDeadline,
+};
 
 use crate::setup::INPUT;
 
