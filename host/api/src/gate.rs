@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use clawhold_runtime::{BearerToken, Host, Problem};
 use clawhold_tenancy::permit::{Action, Host as HostResource, Market};
-use clawhold_tenancy::{Context, Permit, Publisher, Refusal, RequestId, TenantId, TraceId};
+use clawhold_tenancy::{Context, DEPTH_HEADER, Permit, Publisher, Refusal, RequestId, TenantId, TraceId};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -131,7 +131,7 @@ async fn authenticate(host: &Host, headers: &HeaderMap, id: RequestId) -> Result
         .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
         .and_then(BearerToken::parse)
         .ok_or(Problem::Unauthenticated)?;
-    host.authenticate(&sent, id, trace(headers)).await
+    host.authenticate(&sent, id, trace(headers), depth(headers)).await
 }
 
 /// A key that the route does not know: a typo would otherwise be ignored.
@@ -139,6 +139,12 @@ fn unknown_key(query: &str, known: &[&str]) -> Option<String> {
     let mut keys = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     let unknown = keys.find(|key| !key.is_empty() && !known.contains(key))?;
     Some(unknown.chars().take(64).collect())
+}
+
+/// What the request says of the runs it came through. Nonsense is as deep as can be.
+fn depth(headers: &HeaderMap) -> u8 {
+    let said = headers.get_all(DEPTH_HEADER).iter();
+    said.map(|value| value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(u8::MAX)).max().unwrap_or(0)
 }
 
 /// The trace id of a W3C `traceparent`, or a new one.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clawhold_sandbox::contract::clawhold::skill::http::{Error, Rule};
 use clawhold_tenancy::policy::{Denial, Method, Policy};
 use clawhold_tenancy::run::Egress;
-use clawhold_tenancy::{RunLimits, SecretName};
+use clawhold_tenancy::{DEPTH_HEADER, RunLimits, SecretName};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
@@ -94,7 +94,8 @@ impl Exits<'_> {
         }
         let url = parse_url(wanted.url).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
         told.change(|told| told.origin = url.origin().ascii_serialization());
-        let headers = parse_headers(&wanted.fields).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
+        let mut headers = parse_headers(&wanted.fields).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
+        headers.insert(DEPTH_HEADER, HeaderValue::from(u16::from(authority.depth) + 1));
         let most = self.limits.http_request_bytes;
         if wanted.body.len() as u64 > most {
             let problem = format!("the body has {} bytes, {most} are allowed", wanted.body.len());
@@ -202,7 +203,8 @@ pub(crate) fn field_name(text: &str) -> Result<HeaderName, String> {
 
 /// Whether a field belongs to the host.
 pub(crate) fn is_reserved(name: &HeaderName) -> bool {
-    RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
+    let name = name.as_str();
+    RESERVED.contains(&name) || name.starts_with("proxy-") || name == DEPTH_HEADER
 }
 
 pub(crate) fn refuse<T>(rule: Rule, message: impl Into<String>) -> Result<T, Error> {
@@ -242,6 +244,7 @@ mod tests {
             field("TE", "trailers"),
             field("Connection", "close, Authorization"),
             field("Proxy-Anything", "x"),
+            field("Clawhold-Depth", "0"),
             field("X-A", "b\r\nGET /admin HTTP/1.1"),
             field("X-A\r\nX-B", "c"),
             field("X A", "c"),

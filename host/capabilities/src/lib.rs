@@ -53,6 +53,8 @@ pub struct Authority {
     pub policy: Arc<Policy>,
     /// When the run ends.
     pub deadline: Instant,
+    /// How many runs led to this one: [`clawhold_tenancy::Context::depth`].
+    pub depth: u8,
     /// Secrets and network.
     pub backends: Backends,
 }

@@ -62,6 +62,7 @@ impl Host {
         sent: &BearerToken,
         request: RequestId,
         trace: TraceId,
+        depth: u8,
     ) -> Result<Context, Problem> {
         let known = self.auth.0.try_get_with_by_ref(&sent.id, self.known_token(&sent.id)).await;
         let known = known.map_err(|shared: Arc<Problem>| {
@@ -79,6 +80,7 @@ impl Host {
             skills: token.made.skills.as_deref().map(Into::into),
             request,
             trace,
+            depth,
         })
     }
 

@@ -10,7 +10,7 @@ use clawhold_sandbox::{Budget, Call, Failure, Finished};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::run::{Reason, Record, Usage};
-use clawhold_tenancy::{Context, Digest, PackageName, Permit, RunId, RunLimits, SkillName, TenantId};
+use clawhold_tenancy::{CALL_DEPTH, Context, Digest, PackageName, Permit, RunId, RunLimits, SkillName, TenantId};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::Instrument;
@@ -77,6 +77,10 @@ impl Host {
         let ticket = self.admission.enter(tenant, &quota)?;
         let ready = self.resolve(tenant, skill).await?;
         let limits = ready.policy.limits.within(&quota.limits).within(&self.ceiling);
+        if cx.depth >= CALL_DEPTH {
+            let why = format!("{CALL_DEPTH} runs have called one another through the API, and no more may; is it a circle?");
+            return self.denied(cx, tenant, &ready, skill, why).await;
+        }
         if ready.policy.wasi
             && let Some(why) = self.refuses_wasi(tenant)
         {
@@ -140,6 +144,7 @@ impl Host {
             tenant: tenant.clone(),
             policy: Arc::clone(&ready.policy),
             deadline,
+            depth: cx.depth,
             backends: self.backends.clone(),
         };
         let host = RunHost::new(authority, limits.clone());

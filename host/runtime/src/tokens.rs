@@ -147,6 +147,7 @@ impl Host {
             skills: None,
             request: RequestId::now(),
             trace: TraceId::random(),
+            depth: 0,
         };
         let ask = TokenAsk { name: "first-operator".to_owned(), role: Role::Operator, skills: None, expires_us: None };
         Ok(Some(self.make_host_token(&cx, "host-token.create", &Scope::Host, ask, keep).await?))

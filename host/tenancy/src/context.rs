@@ -102,7 +102,17 @@ pub struct Context {
     pub request: RequestId,
     /// The caller's trace, or a new one.
     pub trace: TraceId,
+    /// How many runs the request has come through, each called by the one before: 0 from outside.
+    pub depth: u8,
 }
+
+/// The header field by which a run's request says [`Context::depth`] to the host that it may lead back to. The host sets it
+/// on each request that leaves, and a guest cannot. Who leaves it out of a call of their own is outside.
+pub const DEPTH_HEADER: &str = "clawhold-depth";
+
+/// Runs that may call one another through the API. 4: an agent's skill that calls a skill is two, and each holds a slot and
+/// its memory until the innermost has answered.
+pub const CALL_DEPTH: u8 = 4;
 
 impl Context {
     /// Whether the token's list of skills, if it has one, holds this skill.

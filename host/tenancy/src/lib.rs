@@ -21,7 +21,7 @@ pub mod policy;
 pub mod quota;
 pub mod run;
 
-pub use context::{Actor, Context, Role, Scope};
+pub use context::{Actor, CALL_DEPTH, Context, DEPTH_HEADER, Role, Scope};
 pub use id::{
     Digest, InvalidId, PackageName, Publisher, RequestId, RunId, SecretName, SkillName, TenantId, TokenId, TraceId,
 };

@@ -209,6 +209,7 @@ mod tests {
             skills: None,
             request: RequestId::now(),
             trace: TraceId::random(),
+            depth: 0,
         }
     }
 

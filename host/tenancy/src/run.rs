@@ -73,7 +73,7 @@ impl Reason {
             Self::OutputInvalid => "the skill must return JSON that fits the output schema it declares",
             Self::Trap => "the skill crashed; its log has the message and place",
             Self::Cancelled => "call again",
-            Self::Denied => "ask the operator to lift the rule, or install a version that keeps to it",
+            Self::Denied => "the message names the rule: keep to it, or ask the operator to lift it",
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn context(scope: Scope, role: Role) -> Context {
         skills: None,
         request: RequestId::now(),
         trace: TraceId::random(),
+        depth: 0,
     }
 }
 

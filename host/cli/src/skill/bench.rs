@@ -119,5 +119,6 @@ fn context(scope: Scope, role: Role) -> Context {
         skills: None,
         request: RequestId::now(),
         trace: TraceId::random(),
+        depth: 0,
     }
 }

@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use clawhold_skill::{Error, data, skill};
-use wasip2::filesystem::types::{Descriptor, DescriptorFlags, OpenFlags, PathFlags};
+use wasip2::clocks::wall_clock::Datetime;
+use wasip2::filesystem::types::{Descriptor, DescriptorFlags, NewTimestamp, OpenFlags, PathFlags};
 
 use crate::end;
 
@@ -134,6 +135,16 @@ fn write_far(offset: u64) -> Vec<String> {
     let stream = file.write_via_stream(offset).expect("it can be opened");
     let streamed = stream.blocking_write_and_flush(b"x").map_or("failed", |()| "ok").to_owned();
     vec![write, size, streamed, file.stat().expect("it is there").size.to_string()]
+}
+
+/// Sets a file's times, by its handle and by its path: what each said.
+#[skill(name = "wasi.stamp")]
+fn stamp(seconds: u64, nanoseconds: u32) -> Vec<String> {
+    let time = NewTimestamp::Timestamp(Datetime { seconds, nanoseconds });
+    let file = root().open_at(PathFlags::empty(), "stamped", OpenFlags::CREATE, DescriptorFlags::WRITE);
+    let by_handle = file.expect("it can be made").set_times(time, time);
+    let by_path = root().set_times_at(PathFlags::empty(), "stamped", time, time);
+    [by_handle, by_path].map(|said| said.err().map_or("ok", |code| code.name()).to_owned()).into()
 }
 
 /// Opens a file as often as it can, and says how often that was.

@@ -126,6 +126,7 @@ impl TestHost {
             skills: None,
             request: RequestId::now(),
             trace: TraceId::random(),
+            depth: 0,
         };
         let permit = cx.permit::<ReadAudit>(&tenant).unwrap();
         (self.host_chain(), self.runtime.block_on(self.host.audit_head(&permit)).unwrap().seq)
@@ -159,9 +160,24 @@ impl Api {
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: Option<&[u8]>) -> Answer {
-        let request = http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        let request =
-            if token.is_empty() { request } else { request.header("authorization", format!("Bearer {token}")) };
+        self.ask_with(&[], method, path, token, body)
+    }
+
+    pub(crate) fn ask_with(
+        &self,
+        fields: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
         let sent = match body {
             Some(body) => self.agent.run(request.body(body.to_vec()).unwrap()),
             None => self.agent.run(request.body(()).unwrap()),

@@ -57,6 +57,7 @@ fn called_after_a_restart(test: &TestHost) -> (u64, u64, u64) {
             skills: None,
             request: RequestId::now(),
             trace: TraceId::random(),
+            depth: 0,
         };
         let permit = cx.permit::<InvokeSkill>(&tenant).unwrap();
         let input = r#"{"text": "y"}"#.to_owned();

@@ -114,3 +114,25 @@ fn hostile_13_strings_that_are_small_each_are_counted_together() {
     let run = stopped("much-in-all", "host_bytes");
     assert!(run["host_calls"].as_u64().unwrap() < 256, "{run}");
 }
+
+/// Between two components inside of a package the engine itself copies strings, and changes their encoding.
+#[test]
+fn a_string_between_components_that_ends_with_the_memory_is_passed() {
+    check("between-the-last-letters", &json!({}), "ok", SMALL);
+}
+
+#[test]
+fn a_misaligned_string_between_components_is_a_trap() {
+    stopped("between-misaligned", "trap");
+}
+
+#[test]
+fn a_string_between_components_that_ends_behind_the_memory_is_a_trap() {
+    stopped("between-over-the-end", "trap");
+}
+
+#[test]
+fn a_string_between_components_without_room_for_it_is_a_trap() {
+    stopped("between-no-room", "trap");
+    stopped("between-no-room-utf8", "trap");
+}

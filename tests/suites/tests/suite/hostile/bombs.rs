@@ -92,3 +92,30 @@ fn hostile_32_bytes_that_are_not_what_they_were_are_refused() {
     broken[at] = 0xff;
     refused_package("spinning", &broken, &["illegal opcode"]);
 }
+
+/// What the contract does not need is off, and what past advisories were about among it: no component with it gets in.
+#[test]
+fn hostile_32_what_the_engine_has_switched_off_is_refused() {
+    for (name, fields) in [
+        ("memory64", "(core module (memory i64 1))"),
+        ("table64", "(core module (table i64 1 funcref))"),
+        ("shared-memory", "(core module (memory 1 1 shared))"),
+        ("multi-memory", "(core module (memory 1) (memory 1))"),
+        ("garbage", "(core module (type (struct (field i32))))"),
+        ("typed-references", "(core module (type $f (func)) (func (param (ref null $f)) (call_ref $f (local.get 0))))"),
+        ("exceptions", "(core module (tag))"),
+        ("stack-switching", "(core module (type $f (func)) (type (cont $f)))"),
+        (
+            "relaxed-simd",
+            "(core module (func (param v128 v128 v128) (result v128) \
+             (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2))))",
+        ),
+        ("page-sizes", "(core module (memory 1 (pagesize 1)))"),
+        ("async", "(core func (canon waitable-set.new))"),
+        ("futures", "(type (future u8))"),
+        ("threads", "(core func (canon thread.available-parallelism))"),
+    ] {
+        let guest = Guest::of(name, &format!(";;@ component\n{fields}")).unwrap();
+        refused_package(name, &guest.wasm, &["cannot be compiled"]);
+    }
+}

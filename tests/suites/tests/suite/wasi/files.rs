@@ -162,6 +162,22 @@ fn what_a_run_keeps_is_bounded_in_bytes_however_it_is_written() {
     }
 }
 
+/// What no clock of the host's can hold is refused, and ends nothing.
+#[test]
+fn times_that_there_are_not_are_refused() {
+    let on = OnWasi::start();
+    let stamped = |seconds: u64, nanoseconds: u32| {
+        let said = on.output("wasi.stamp", &json!({ "seconds": seconds, "nanoseconds": nanoseconds }));
+        said.as_array().unwrap().iter().map(|said| said.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(stamped(1_700_000_000, 0), ["ok", "ok"]);
+    for (seconds, nanoseconds) in [(u64::MAX, u32::MAX), (u64::MAX, 0), (i64::MAX as u64, 999_999_999), (0, u32::MAX)] {
+        let said = stamped(seconds, nanoseconds);
+        assert!(said.iter().all(|said| said != "ok") || seconds == 0, "{seconds}, {nanoseconds}: {said:?}");
+    }
+    assert_eq!(stamped(0, 0), ["ok", "ok"]);
+}
+
 #[test]
 fn removing_and_cutting_make_room_only_when_the_bytes_are_gone() {
     let on = OnWasi::start();
