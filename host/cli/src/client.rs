@@ -148,6 +148,9 @@ fn problem(text: &str) -> Option<String> {
     if let Some(reason) = member("reason") {
         said = format!("{said} (reason: {reason})");
     }
+    if let Some(remedy) = member("remedy").filter(|remedy| !said.contains(remedy)) {
+        said = format!("{said}\nwhat helps: {remedy}");
+    }
     if let Some(kind) = member("kind") {
         said = format!("{said} ({kind})");
     }

@@ -16,6 +16,7 @@ pub use clawhold_sandbox::compiler_process;
 
 use clap::{Args, Parser, Subcommand};
 use clawhold_tenancy::limits::TABLE;
+use clawhold_tenancy::run::Reason;
 
 use crate::client::Client;
 use crate::output::Output;
@@ -107,6 +108,13 @@ pub fn limits_table() -> String {
     });
     let head = "| key | default | ceiling | why |\n|---|---|---|---|\n".to_owned();
     rows.fold(head, |table, row| table + &row)
+}
+
+/// The table of reasons in README.md.
+pub fn reasons_table() -> String {
+    let failed = Reason::ALL.into_iter().filter(|reason| *reason != Reason::Ok);
+    let rows = failed.map(|reason| format!("| `{reason}` | {} | {} |\n", reason.what(), reason.remedy()));
+    rows.fold("| reason | what happened | what helps |\n|---|---|---|\n".to_owned(), |table, row| table + &row)
 }
 
 /// Runs the command line and says how it ended.

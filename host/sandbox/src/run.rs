@@ -350,16 +350,7 @@ fn failure(error: &wasmtime::Error, output_bytes: u64, exhausted: Option<Exhaust
 }
 
 fn stopped(reason: Reason, backtrace: Option<String>) -> Failure {
-    let what = match reason {
-        Reason::OutOfFuel => "the run used up its fuel",
-        Reason::Deadline => "the run's time was over",
-        Reason::Memory => "the run asked for more memory than it may have",
-        Reason::HostCalls => "the run made more host calls than it may",
-        Reason::Cancelled => "the host stopped before the run ended",
-        Reason::HostBytes => "the run passed too much data to one host call",
-        _ => "the run was stopped",
-    };
-    Failure { reason, message: format!("{what}; {}", reason.remedy()), backtrace }
+    Failure { reason, message: format!("{}; {}", reason.what(), reason.remedy()), backtrace }
 }
 
 fn too_large(size: u64, most: u64) -> Failure {

@@ -37,6 +37,22 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order in which people look for them.
+    pub const ALL: [Self; 12] = [
+        Self::Ok,
+        Self::SkillError,
+        Self::OutOfFuel,
+        Self::Deadline,
+        Self::Memory,
+        Self::HostCalls,
+        Self::HostBytes,
+        Self::OutputTooLarge,
+        Self::OutputInvalid,
+        Self::Trap,
+        Self::Denied,
+        Self::Cancelled,
+    ];
+
     /// The word that the API, the run record and the audit entry carry.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,6 +71,24 @@ impl Reason {
         }
     }
 
+    /// What happened, in a few words.
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::Ok => "the run gave an answer",
+            Self::SkillError => "the skill itself said that it failed",
+            Self::OutOfFuel => "the run used up its fuel",
+            Self::Deadline => "the run's time was over",
+            Self::Memory => "the run asked for more memory than it may have",
+            Self::HostCalls => "the run made more host calls than it may",
+            Self::HostBytes => "the run passed more data through host calls than it may",
+            Self::OutputTooLarge => "the output is larger than it may be",
+            Self::OutputInvalid => "the output is not JSON, or does not fit its schema",
+            Self::Trap => "the guest crashed or gave up",
+            Self::Cancelled => "the host stopped before the run ended",
+            Self::Denied => "a rule forbids the run, which did not begin",
+        }
+    }
+
     /// What would help: for people who read a failed run.
     pub const fn remedy(self) -> &'static str {
         match self {
@@ -65,7 +99,9 @@ impl Reason {
                 "make the skill or the service it calls faster, or raise `timeout_ms` under [limits] in skill.toml"
             }
             Self::Memory => "make the skill use less memory, or raise `memory_mb` under [limits] in skill.toml",
-            Self::HostCalls => "make fewer host calls in one run, or raise `host_calls` under [limits] in skill.toml",
+            Self::HostCalls => {
+                "make fewer host calls in one run, or raise `host_calls`, on WASI `wasi_calls`, under [limits] in skill.toml"
+            },
             Self::HostBytes => {
                 "pass less data through host calls, or raise `host_call_mb`, `lifted_mb` or `lowered_mb` under [limits]"
             }

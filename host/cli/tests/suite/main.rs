@@ -185,6 +185,12 @@ fn the_readmes_limits_are_the_hosts() {
     assert!(readme().contains(&table), "README.md lacks the table of limits; put this there:\n{table}");
 }
 
+#[test]
+fn the_readmes_reasons_are_the_hosts() {
+    let table = clawhold_cli::reasons_table();
+    assert!(readme().contains(&table), "README.md lacks the table of reasons; put this there:\n{table}");
+}
+
 /// Runs a command that must fail with this code and say this.
 #[track_caller]
 fn fails(desk: &Desk, arguments: &[&str], code: i32, says: &[&str]) {
