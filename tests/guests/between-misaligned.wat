@@ -9,14 +9,15 @@
   (func (export "take") (param "text" string)
     (canon lift (core func $i "take") (memory (core memory $i "room")) (realloc (core func $i "make-room"))
       string-encoding=utf8)))
+(component $caller
+  (import "take" (func $take (param "text" string)))
+  (core module $words (memory (export "room") 1))
+  (core instance $words (instantiate $words))
+  (core func $lowered (canon lower (func $take) (memory (core memory $words "room")) string-encoding=utf16))
+  (core module $m
+    (import "callee" "take" (func $take (param i32 i32)))
+    (func $start (call $take (i32.const 1) (i32.const 4)))
+    (start $start))
+  (core instance (instantiate $m (with "callee" (instance (export "take" (func $lowered)))))))
 (instance $callee (instantiate $callee))
-(core module $words (memory (export "room") 1))
-(core instance $words (instantiate $words))
-(core func $take
-  (canon lower (func $callee "take") (memory (core memory $words "room")) string-encoding=utf16))
-(core module $skill
-  (import "callee" "take" (func $take (param i32 i32)))
-  (func $run (result i32) (call $take (i32.const 1) (i32.const 4)) (call $yes))
-;;@ skill
-)
-(core instance $main (instantiate $skill (with "callee" (instance (export "take" (func $take))))))
+(instance $caller (instantiate $caller (with "take" (func $callee "take"))))

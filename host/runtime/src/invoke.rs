@@ -78,7 +78,8 @@ impl Host {
         let ready = self.resolve(tenant, skill).await?;
         let limits = ready.policy.limits.within(&quota.limits).within(&self.ceiling);
         if cx.depth >= CALL_DEPTH {
-            let why = format!("{CALL_DEPTH} runs have called one another through the API, and no more may; is it a circle?");
+            let why =
+                format!("{CALL_DEPTH} runs have called one another through the API, and no more may; is it a circle?");
             return self.denied(cx, tenant, &ready, skill, why).await;
         }
         if ready.policy.wasi

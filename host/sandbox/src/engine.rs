@@ -12,6 +12,7 @@ use clawhold_tenancy::limits::{GUEST_STACK_BYTES, MIB};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
+use wasmparser::WasmFeatures;
 use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::Linker;
@@ -213,8 +214,10 @@ pub(crate) fn compiler_config() -> Config {
         // rest of a small call.
         .concurrency_support(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        .wasm_features(WasmFeatures::FUNCTION_REFERENCES, false)
         .wasm_relaxed_simd(false)
+        // Several memories in a module are left on: what the engine writes itself to copy between two components has two.
+        // The prescan refuses them in anybody else's module.
         // NaN bit patterns would otherwise differ between processors, and a replayed run with them.
         .cranelift_nan_canonicalization(true);
     config

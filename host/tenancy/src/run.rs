@@ -101,7 +101,7 @@ impl Reason {
             Self::Memory => "make the skill use less memory, or raise `memory_mb` under [limits] in skill.toml",
             Self::HostCalls => {
                 "make fewer host calls in one run, or raise `host_calls`, on WASI `wasi_calls`, under [limits] in skill.toml"
-            },
+            }
             Self::HostBytes => {
                 "pass less data through host calls, or raise `host_call_mb`, `lifted_mb` or `lowered_mb` under [limits]"
             }

@@ -1,7 +1,7 @@
 //! How much of everything a component may have. The compiler's own process bounds what gets past this; what is here
 //! refuses the absurd in milliseconds, by name, before a process is started for it.
 
-use wasmparser::{BinaryReaderError, FunctionBody, Payload};
+use wasmparser::{BinaryReaderError, FunctionBody, ImportSectionReader, Payload, TypeRef};
 
 use super::Refused;
 
@@ -17,7 +17,7 @@ pub struct Bound {
 }
 
 /// The bounds, in the order of [`Tally`]'s counters.
-pub const BOUNDS: [Bound; 14] = [
+pub const BOUNDS: [Bound; 15] = [
     Bound { what: "nested components and modules", most: 8, reason: "tools nest three deep; a compiler recurses" },
     Bound { what: "modules", most: 200, reason: "each may become an instance, and a slot has 200" },
     Bound { what: "component types", most: 20_000, reason: "checking them against each other is more than linear" },
@@ -27,6 +27,7 @@ pub const BOUNDS: [Bound; 14] = [
     Bound { what: "instances and aliases", most: 100_000, reason: "each is a step of every instantiation" },
     Bound { what: "globals", most: 100_000, reason: "each is set at every instantiation" },
     Bound { what: "memories and tables", most: 96, reason: "a slot has room for 32 memories and 64 tables" },
+    Bound { what: "memories in one module", most: 1, reason: "more are for the engine's own code between components" },
     Bound { what: "data and element segments", most: 200_000, reason: "each may be copied at every instantiation" },
     Bound { what: "bytes in one function", most: 1 << 20, reason: "compiling one function is more than linear" },
     Bound { what: "locals in one function", most: 20_000, reason: "each is a value that the compiler follows" },
@@ -43,11 +44,12 @@ const NAMES: usize = 5;
 const INSTANCES: usize = 6;
 const GLOBALS: usize = 7;
 const MEMORIES: usize = 8;
-const SEGMENTS: usize = 9;
-const BODY: usize = 10;
-const LOCALS: usize = 11;
-const CUSTOM: usize = 12;
-const SECTIONS: usize = 13;
+const MEMORIES_OF_ONE: usize = 9;
+const SEGMENTS: usize = 10;
+const BODY: usize = 11;
+const LOCALS: usize = 12;
+const CUSTOM: usize = 13;
+const SECTIONS: usize = 14;
 
 /// Counts while a component is read.
 #[derive(Debug, Default)]
@@ -61,13 +63,17 @@ impl Tally {
             self.add(SECTIONS, 1)?;
         }
         match payload {
-            Payload::ModuleSection { .. } => self.add(MODULES, 1),
+            Payload::ModuleSection { .. } => {
+                // Modules stand in components and never in each other.
+                self.0[MEMORIES_OF_ONE] = 0;
+                self.add(MODULES, 1)
+            }
             Payload::ComponentTypeSection(types) => self.add(COMPONENT_TYPES, types.count().into()),
             Payload::TypeSection(types) => self.add(CORE_TYPES, types.count().into()),
             Payload::CoreTypeSection(types) => self.add(CORE_TYPES, types.count().into()),
             Payload::FunctionSection(functions) => self.add(FUNCTIONS, functions.count().into()),
             Payload::ComponentCanonicalSection(functions) => self.add(FUNCTIONS, functions.count().into()),
-            Payload::ImportSection(names) => self.add(NAMES, names.count().into()),
+            Payload::ImportSection(names) => self.imports(names),
             Payload::ExportSection(names) => self.add(NAMES, names.count().into()),
             Payload::ComponentImportSection(names) => self.add(NAMES, names.count().into()),
             Payload::ComponentExportSection(names) => self.add(NAMES, names.count().into()),
@@ -75,7 +81,10 @@ impl Tally {
             Payload::ComponentInstanceSection(instances) => self.add(INSTANCES, instances.count().into()),
             Payload::ComponentAliasSection(aliases) => self.add(INSTANCES, aliases.count().into()),
             Payload::GlobalSection(globals) => self.add(GLOBALS, globals.count().into()),
-            Payload::MemorySection(memories) => self.add(MEMORIES, memories.count().into()),
+            Payload::MemorySection(memories) => {
+                self.add(MEMORIES_OF_ONE, memories.count().into())?;
+                self.add(MEMORIES, memories.count().into())
+            }
             Payload::TableSection(tables) => self.add(MEMORIES, tables.count().into()),
             Payload::DataSection(segments) => self.add(SEGMENTS, segments.count().into()),
             Payload::ElementSection(segments) => self.add(SEGMENTS, segments.count().into()),
@@ -83,6 +92,17 @@ impl Tally {
             Payload::CodeSectionEntry(body) => self.body(body),
             _ => Ok(()),
         }
+    }
+
+    fn imports(&mut self, names: &ImportSectionReader<'_>) -> Result<(), Refused> {
+        self.add(NAMES, names.count().into())?;
+        for import in names.clone().into_imports() {
+            let import = import.map_err(|e| Refused::Malformed(e.to_string()))?;
+            if matches!(import.ty, TypeRef::Memory(_)) {
+                self.add(MEMORIES_OF_ONE, 1)?;
+            }
+        }
+        Ok(())
     }
 
     fn body(&mut self, body: &FunctionBody<'_>) -> Result<(), Refused> {

@@ -100,7 +100,6 @@ fn hostile_32_what_the_engine_has_switched_off_is_refused() {
         ("memory64", "(core module (memory i64 1))"),
         ("table64", "(core module (table i64 1 funcref))"),
         ("shared-memory", "(core module (memory 1 1 shared))"),
-        ("multi-memory", "(core module (memory 1) (memory 1))"),
         ("garbage", "(core module (type (struct (field i32))))"),
         ("typed-references", "(core module (type $f (func)) (func (param (ref null $f)) (call_ref $f (local.get 0))))"),
         ("exceptions", "(core module (tag))"),
@@ -113,9 +112,18 @@ fn hostile_32_what_the_engine_has_switched_off_is_refused() {
         ("page-sizes", "(core module (memory 1 (pagesize 1)))"),
         ("async", "(core func (canon waitable-set.new))"),
         ("futures", "(type (future u8))"),
-        ("threads", "(core func (canon thread.available-parallelism))"),
+        ("threads", "(core func (canon thread.available_parallelism))"),
     ] {
         let guest = Guest::of(name, &format!(";;@ component\n{fields}")).unwrap();
         refused_package(name, &guest.wasm, &["cannot be compiled"]);
+    }
+    // These are on for the engine's own code between components, and nobody else's.
+    for (name, fields) in [
+        ("two-memories", "(core module (memory 1) (memory 1))"),
+        ("two-imported-memories", "(core module (import \"a\" \"a\" (memory 1)) (import \"a\" \"b\" (memory 1)))"),
+        ("one-of-each", "(core module (import \"a\" \"a\" (memory 1)) (memory 1))"),
+    ] {
+        let guest = Guest::of(name, &format!(";;@ component\n{fields}")).unwrap();
+        refused_package(name, &guest.wasm, &["memories in one module"]);
     }
 }
