@@ -2,6 +2,7 @@
 //!
 //! This crate is the composition root: the only place that chooses drivers and reads configuration.
 
+mod allocator;
 mod client;
 mod commands;
 pub mod config;
@@ -20,10 +21,6 @@ use clawhold_tenancy::run::Reason;
 
 use crate::client::Client;
 use crate::output::Output;
-
-/// In this crate, so that the tests of a whole host run with it as well.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Host and run AI-agent skills for many tenants, each in a sandbox.
 #[derive(Parser)]

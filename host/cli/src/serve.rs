@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::allocator::give_back_when_idle;
 use crate::config::Config;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -128,14 +129,16 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         transport: transport.unwrap_or_else(|| Arc::new(Egress::new(rule))),
         scratch: Arc::new(scratch),
     };
-    Ok(Host::new(Parts {
+    let host = Host::new(Parts {
         store,
         sandbox,
         backends,
         ceiling: config.ceiling(),
         quotas: config.tenant_quotas.clone(),
         require_pure: config.require_pure,
-    }))
+    });
+    tokio::spawn(give_back_when_idle(Arc::downgrade(&host)));
+    Ok(host)
 }
 
 /// On the first start somebody must be able to begin.
