@@ -44,6 +44,9 @@
 //! A skill's `Cargo.toml` names this crate and `crate-type = ["cdylib"]`. All `#[skill]` functions of the package are
 //! collected when it is linked; there is no list to keep.
 //!
+//! It also brings an allocator for the first 64 KiB, which spares the host work. A skill that has a `#[global_allocator]`
+//! of its own takes this crate with `default-features = false`.
+//!
 //! The crate offers no clock, randomness, files or environment: a run sees its input, its [`Context`] and the answers
 //! to its host calls, which is what makes it possible to run it again bit for bit.
 #![deny(missing_docs)]
@@ -53,6 +56,8 @@ extern crate self as clawhold_skill;
 pub mod audit;
 mod context;
 mod error;
+#[cfg(any(test, all(target_family = "wasm", feature = "heap")))]
+mod heap;
 pub mod http;
 mod input;
 pub mod log;

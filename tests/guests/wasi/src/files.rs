@@ -137,14 +137,17 @@ fn write_far(offset: u64) -> Vec<String> {
     vec![write, size, streamed, file.stat().expect("it is there").size.to_string()]
 }
 
-/// Sets a file's times, by its handle and by its path: what each said.
+/// Sets a file's times, by its handle and by its path, and looks at them: what each said.
 #[skill(name = "wasi.stamp")]
 fn stamp(seconds: u64, nanoseconds: u32) -> Vec<String> {
     let time = NewTimestamp::Timestamp(Datetime { seconds, nanoseconds });
     let file = root().open_at(PathFlags::empty(), "stamped", OpenFlags::CREATE, DescriptorFlags::WRITE);
-    let by_handle = file.expect("it can be made").set_times(time, time);
+    let file = file.expect("it can be made");
+    let by_handle = file.set_times(time, time);
     let by_path = root().set_times_at(PathFlags::empty(), "stamped", time, time);
-    [by_handle, by_path].map(|said| said.err().map_or("ok", |code| code.name()).to_owned()).into()
+    [by_handle, by_path, file.stat().map(|_| ())]
+        .map(|said| said.err().map_or("ok", |code| code.name()).to_owned())
+        .into()
 }
 
 /// Opens a file as often as it can, and says how often that was.

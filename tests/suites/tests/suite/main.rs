@@ -1,6 +1,7 @@
 //! A whole host, asked over HTTP. One binary: linking the engine costs more than all of these tests.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod artifacts;
 mod bad_input;
 mod capabilities;
 mod hostile;
