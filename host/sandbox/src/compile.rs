@@ -46,7 +46,7 @@ pub struct CompilerLimits {
 
 impl Default for CompilerLimits {
     fn default() -> Self {
-        Self { memory_bytes: 4 << 30, cpu: Duration::from_secs(120), wall: Duration::from_secs(300) }
+        Self { memory_bytes: 4 << 30, cpu: Duration::from_mins(2), wall: Duration::from_mins(5) }
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn compile(wasm: &[u8], limits: CompilerLimits) -> Result<Vec<u
         let (mut answer, mut said) = (Vec::new(), Vec::new());
         let mut stdout = stdout.take(NATIVE_BYTES + 1);
         let mut stderr = stderr.take(MESSAGE_BYTES);
-        let (_, read, _) = tokio::join!(feed, stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said));
+        let ((), read, _) = tokio::join!(feed, stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said));
         let status = read.and(child.wait().await);
         status.map(|status| (status, answer, said))
     };

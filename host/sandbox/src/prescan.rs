@@ -257,7 +257,7 @@ mod tests {
         check(&many(50_001, "(type (func))"), &["50001 core types", "split it"]);
         check(&many(100_001, "(global i32 (i32.const 0))"), &["globals"]);
         check(&many(97, "(table 1 funcref)"), &["memories and tables"]);
-        check(&many(100_001, r##"(export "f#" (func 0))"##), &["imports and exports"]);
+        check(&many(100_001, r#"(export "f#" (func 0))"#), &["imports and exports"]);
         let body = format!("(func {})", "(drop (i32.const 100000)) ".repeat(250_000));
         check(&many(1, &body), &["bytes in one function"]);
     }

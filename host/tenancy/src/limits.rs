@@ -46,6 +46,13 @@ impl Limit {
     }
 }
 
+macro_rules! in_its_type {
+    ($type:ty, $value:expr) => {{
+        let value: u64 = $value;
+        <$type>::try_from(value).expect("the table's values fit their types")
+    }};
+}
+
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $key:ident in $unit:literal * $scale:expr,
         default $default:literal, ceiling $ceiling:literal, most $most:literal;)+) => {
@@ -76,14 +83,14 @@ macro_rules! limits {
 
         impl Default for RunLimits {
             fn default() -> Self {
-                Self { $($field: (($default as u64) * $scale) as $type,)+ }
+                Self { $($field: in_its_type!($type, $default * $scale),)+ }
             }
         }
 
         impl RunLimits {
             /// The most that an operator allows when the configuration says nothing.
             pub fn default_ceiling() -> Self {
-                Self { $($field: (($ceiling as u64) * $scale) as $type,)+ }
+                Self { $($field: in_its_type!($type, $ceiling * $scale),)+ }
             }
 
             /// The smaller of each pair.

@@ -61,10 +61,10 @@ pub struct Quotas(BTreeMap<String, QuotaOverride>);
 impl Quotas {
     /// The tenant's own value, else the default's, else the built-in one.
     pub fn of(&self, tenant: &TenantId) -> Quota {
-        let own = [tenant.as_str(), "default"].map(|name| self.0.get(name));
         fn pick<T>(own: &[Option<&QuotaOverride>], key: fn(&QuotaOverride) -> Option<T>) -> Option<T> {
             own.iter().flatten().find_map(|quota| key(quota))
         }
+        let own = [tenant.as_str(), "default"].map(|name| self.0.get(name));
         let built_in = Quota::default();
         // The default's first, the tenant's own over it: key by key, as with the other quotas.
         let limits = own.iter().rev().flatten().fold(built_in.limits, |limits, quota| quota.limits.over(limits));

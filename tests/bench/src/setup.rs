@@ -66,7 +66,7 @@ pub(crate) fn new_skill() -> anyhow::Result<Vec<u8>> {
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk-guest/rust").canonicalize()?;
     let fill = |template: &str| {
         let text = template.replace("{{name}}", "hello").replace("{{publisher}}", "northwind").replace("{{wasi}}", "");
-        text.replace("{{sdk}}", &format!("{{ path = {sdk:?} }}"))
+        text.replace("{{sdk}}", &format!("{{ path = \"{}\" }}", sdk.display()))
     };
     std::fs::create_dir(project.path().join("src"))?;
     for (name, template) in [

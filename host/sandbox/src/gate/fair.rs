@@ -168,7 +168,7 @@ impl<K: Clone + Eq + Hash + Ord> Fair<K> {
     #[must_use = "the next run must be told"]
     pub fn give_back(&mut self, payer: &K, used: u64) -> Option<Ticket> {
         self.charge(payer, used);
-        let Some(account) = self.accounts.get_mut(payer) else { return None };
+        let account = self.accounts.get_mut(payer)?;
         debug_assert!(account.holds > 0, "a permit is given back that was not held");
         account.holds = account.holds.saturating_sub(1);
         if account.holds == 0 {

@@ -58,7 +58,7 @@ pub(super) struct Tally([u64; BOUNDS.len()]);
 impl Tally {
     /// Counts what one part of the file declares. `depth` is how many modules and components are around it.
     pub(super) fn see(&mut self, payload: &Payload<'_>, depth: u32) -> Result<(), Refused> {
-        self.most(NESTING, depth.into())?;
+        Self::most(NESTING, depth.into())?;
         if !matches!(payload, Payload::CodeSectionEntry(_)) {
             self.add(SECTIONS, 1)?;
         }
@@ -89,7 +89,7 @@ impl Tally {
             Payload::DataSection(segments) => self.add(SEGMENTS, segments.count().into()),
             Payload::ElementSection(segments) => self.add(SEGMENTS, segments.count().into()),
             Payload::CustomSection(custom) => self.add(CUSTOM, custom.data().len() as u64),
-            Payload::CodeSectionEntry(body) => self.body(body),
+            Payload::CodeSectionEntry(body) => Self::body(body),
             _ => Ok(()),
         }
     }
@@ -105,24 +105,24 @@ impl Tally {
         Ok(())
     }
 
-    fn body(&mut self, body: &FunctionBody<'_>) -> Result<(), Refused> {
-        self.most(BODY, body.as_bytes().len() as u64)?;
+    fn body(body: &FunctionBody<'_>) -> Result<(), Refused> {
+        Self::most(BODY, body.as_bytes().len() as u64)?;
         let malformed = |e: BinaryReaderError| Refused::Malformed(e.to_string());
         let mut locals = 0_u64;
         for local in body.get_locals_reader().map_err(malformed)? {
             // A few bytes can declare four thousand million of them.
             locals += u64::from(local.map_err(malformed)?.0);
-            self.most(LOCALS, locals)?;
+            Self::most(LOCALS, locals)?;
         }
         Ok(())
     }
 
     fn add(&mut self, which: usize, count: u64) -> Result<(), Refused> {
         self.0[which] += count;
-        self.most(which, self.0[which])
+        Self::most(which, self.0[which])
     }
 
-    fn most(&self, which: usize, count: u64) -> Result<(), Refused> {
+    fn most(which: usize, count: u64) -> Result<(), Refused> {
         let Bound { what, most, reason } = BOUNDS[which];
         if count > most { Err(Refused::TooMuch { what, count, most, reason }) } else { Ok(()) }
     }
