@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::audit::{Event, HOST_CHAIN, Head};
 
+use crate::disk::Disk;
 use crate::error::failed;
 use crate::{StoreError, audit, driver};
 
@@ -24,6 +25,7 @@ pub struct Write;
 pub struct TenantTx<M> {
     pub(crate) tx: driver::Tx,
     pub(crate) tenant: TenantId,
+    disk: Disk,
     mode: PhantomData<M>,
 }
 
@@ -31,12 +33,13 @@ pub struct TenantTx<M> {
 #[must_use = "dropped without `commit`, it undoes everything"]
 pub struct SystemTx<M> {
     pub(crate) tx: driver::Tx,
+    disk: Disk,
     mode: PhantomData<M>,
 }
 
 impl<M> TenantTx<M> {
-    pub(crate) fn new(tx: driver::Tx, tenant: TenantId) -> Self {
-        Self { tx, tenant, mode: PhantomData }
+    pub(crate) fn new(tx: driver::Tx, tenant: TenantId, disk: Disk) -> Self {
+        Self { tx, tenant, disk, mode: PhantomData }
     }
 
     /// The tenant that this transaction is bound to.
@@ -56,13 +59,14 @@ impl TenantTx<Write> {
         let events: Vec<&Event> = std::iter::once(first).chain(more).collect();
         let head = audit::append(&mut self.tx, self.tenant.as_str(), &events).await?;
         self.tx.commit().await.map_err(failed("commit"))?;
+        self.disk.flush().await?;
         Ok(head)
     }
 }
 
 impl<M> SystemTx<M> {
-    pub(crate) fn new(tx: driver::Tx) -> Self {
-        Self { tx, mode: PhantomData }
+    pub(crate) fn new(tx: driver::Tx, disk: Disk) -> Self {
+        Self { tx, disk, mode: PhantomData }
     }
 }
 
@@ -83,6 +87,7 @@ impl SystemTx<Write> {
         let events: Vec<&Event> = std::iter::once(first).chain(more).collect();
         let head = audit::append(&mut self.tx, HOST_CHAIN, &events).await?;
         self.tx.commit().await.map_err(failed("commit"))?;
+        self.disk.flush().await?;
         Ok(head)
     }
 }
