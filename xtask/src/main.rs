@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod fuzz;
 mod setup;
 mod shell;
 mod test;
@@ -23,13 +24,14 @@ struct Command {
     run: fn(&[String]) -> Result<()>,
 }
 
-const COMMANDS: [Command; 6] = [
+const COMMANDS: [Command; 7] = [
     Command { name: "setup", summary: "add what the build needs to this machine", help: setup::HELP, run: setup::run },
     Command { name: "demo", summary: "watch skills run for two tenants", help: demo::HELP, run: demo::run },
     Command { name: "test", summary: "run all tests", help: test::HELP, run: test::run },
     Command { name: "tidy", summary: "check the rules between crates", help: tidy::HELP, run: tidy::run },
     Command { name: "ci", summary: "everything that must pass before a merge", help: ci::HELP, run: ci::run },
     Command { name: "bench", summary: "measure, in release", help: bench::HELP, run: bench::run },
+    Command { name: "fuzz", summary: "hostile input, for as long as one likes", help: fuzz::HELP, run: fuzz::run },
 ];
 
 /// A command line that makes no sense. The exit code is 2, as with the shell's own.

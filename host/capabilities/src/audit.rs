@@ -27,7 +27,8 @@ impl Host for RunHost {
         let bytes = self.limits.log_line_bytes as usize;
         let line = format!("{} {}", word(level), cut(&message, bytes));
         let mut journal = self.note();
-        if level == Level::Fatal {
+        // It takes the place of a trap's own message, so it must say something.
+        if level == Level::Fatal && !message.trim().is_empty() {
             journal.fatal = Some(cut(&message, bytes).to_owned());
         }
         journal.line(self.limits.log_lines, line);
@@ -80,4 +81,21 @@ fn word(level: Level) -> &'static str {
 /// The first `most` bytes, not cutting a character in two.
 pub(crate) fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
+}
+
+#[cfg(test)]
+mod tests {
+    use clawhold_tenancy::RunLimits;
+
+    use super::*;
+
+    #[test]
+    fn a_last_word_that_says_nothing_is_none() {
+        let mut host = RunHost::without_authority(RunLimits::default());
+        for (said, kept) in [("", None), (" \n", None), ("no greeting", Some("no greeting")), ("", Some("no greeting"))]
+        {
+            host.log(Level::Fatal, said.to_owned()).unwrap();
+            assert_eq!(host.note().fatal.as_deref(), kept, "{said:?}");
+        }
+    }
 }

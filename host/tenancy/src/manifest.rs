@@ -13,6 +13,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::limits::{Asked, MIB};
 use crate::policy::{HostPattern, Method};
@@ -24,6 +25,13 @@ pub const SECTION: &str = "clawhold:manifest";
 
 /// Bytes of a manifest: far more than an honest one needs.
 pub const MANIFEST_BYTES: usize = 64 * 1024;
+
+/// Bytes of an error that an author is shown whole; in a longer one the manifest is quoted at length. A line and a few
+/// names fit.
+const ERROR_BYTES: usize = 1024;
+
+/// Characters of what the manifest says that an error quotes in any case.
+const QUOTED_CHARS: usize = 200;
 
 /// A manifest that cannot be used: where, what, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,8 +149,7 @@ impl Manifest {
                 text.len()
             )));
         }
-        let manifest: Self =
-            toml::from_str(text).map_err(|e| ManifestError::Syntax(e.to_string().trim_end().to_owned()))?;
+        let manifest: Self = toml::from_str(text).map_err(|e| syntax(text, &e))?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -246,6 +253,7 @@ impl Manifest {
             let star = path.find('*');
             let valid = path.starts_with('/')
                 && path.len() <= 512
+                && reads_as_itself(path)
                 && path.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'\\' | b'%'))
                 && star.is_none_or(|at| at + 1 == path.len())
                 && !path.split('/').any(|segment| segment == "." || segment == "..");
@@ -253,7 +261,8 @@ impl Manifest {
                 return Err(bad(
                     format!("{place}.paths[{i}]"),
                     format!("{path:?} is no path pattern"),
-                    "start with `/`, use `*` only as the last character, no `?`, `#`, `%`, `\\` or `..`",
+                    "start with `/`, use `*` only as the last character, no `?`, `#`, `%`, `\\` or `..`, and \
+                     nothing that a URL encodes",
                 ));
             }
         }
@@ -282,8 +291,31 @@ pub fn is_action(text: &str) -> bool {
         })
 }
 
+/// Whether the URL parser leaves a path as it is: what it encodes is never in a request, so the rule would allow nothing.
+fn reads_as_itself(path: &str) -> bool {
+    Url::parse(&format!("https://host{path}")).is_ok_and(|url| url.path() == path)
+}
+
+/// The parser's words with the line that they are about; without it when that is more than anybody reads.
+fn syntax(text: &str, error: &toml::de::Error) -> ManifestError {
+    let said = error.to_string();
+    if said.len() <= ERROR_BYTES {
+        return ManifestError::Syntax(said.trim_end().to_owned());
+    }
+    let before = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = 1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count();
+    ManifestError::Syntax(format!("line {line}: {}", quoted(error.message())))
+}
+
 fn bad(place: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> ManifestError {
-    ManifestError::Value { place: place.into(), problem: problem.into(), remedy: remedy.into() }
+    ManifestError::Value { place: place.into(), problem: quoted(&problem.into()), remedy: remedy.into() }
+}
+
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
 }
 
 fn at_most(place: &str, count: usize, most: usize) -> Result<(), ManifestError> {
@@ -364,6 +396,21 @@ timeout_ms = 5000
     }
 
     #[test]
+    fn a_refusal_quotes_no_more_than_people_read() {
+        let long = "x".repeat(50_000);
+        for (from, to, place) in [
+            ("northwind/crm", long.as_str(), "line 3"),
+            ("version = ", &format!("{long} = "), "line 4"),
+            ("crm.account.read", &"\u{200b}".repeat(10_000), "audit.actions[0]"),
+            ("/services/data/*", &format!("/{long}"), "http[0].paths[0]"),
+            ("*.my.salesforce.com", &long, "http[0].host"),
+        ] {
+            let error = Manifest::parse(&GOOD.replacen(from, to, 1)).expect_err(place).to_string();
+            assert!(error.contains(place) && error.len() <= ERROR_BYTES, "{} bytes: {error:.300}", error.len());
+        }
+    }
+
+    #[test]
     fn a_bad_manifest_is_refused_with_place_and_remedy() {
         check("license", "licence", &["line 6", "unknown field `licence`", "expected one of"]);
         check("[audit]", "[audits]", &["unknown field `audits`"]);
@@ -374,6 +421,9 @@ timeout_ms = 5000
         check("[\"GET\"]", "[]", &["http[0].methods", "is empty"]);
         check("/services/data/*", "/services/*/data", &["http[0].paths[0]", "last character"]);
         check("/services/data/*", "/services/../admin", &["http[0].paths[0]"]);
+        for odd in ["{id}", "a b", "`", "\"quoted\"", "<>"] {
+            check("/services/data/*", &format!("/{}", odd.replace('"', "\\\"")), &["http[0].paths[0]", "URL encodes"]);
+        }
         check("*.my.salesforce.com", "*.com", &["http[0].host", "*.com"]);
         check("*.my.salesforce.com", "https://x.example.com/", &["http[0].host"]);
         check("host = ", "host_setting = \"instance_url\"\nhost = ", &["http[0]", "exactly one"]);

@@ -1,0 +1,17 @@
+;; Uses tables, a start function, globals and branches, so that these are mutated.
+(table $t 8 funcref)
+(elem (i32.const 1) $one $two)
+(type $number (func (result i32)))
+(global $state (mut i64) (i64.const -1))
+(start $begin)
+(func $begin (global.set $state (i64.const 5)))
+(func $one (result i32) (i32.const 1))
+(func $two (result i32) (i32.trunc_sat_f64_s (f64.const 2.5)))
+(func $run (result i32)
+  (local $i i32)
+  (loop $again
+    (local.set $i (i32.add (local.get $i) (call_indirect (type $number) (i32.const 1))))
+    (br_if $again (i32.lt_u (local.get $i) (i32.const 100))))
+  (block $a (block $b (block $c (br_table $a $b $c (call_indirect (type $number) (i32.const 2))))))
+  (drop (v128.load (i32.const 64)))
+  (call $number (local.get $i)))

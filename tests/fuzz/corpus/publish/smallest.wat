@@ -1,0 +1,2 @@
+;; Behaves.
+(func $run (result i32) (call $yes))
