@@ -16,7 +16,6 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, SqlSafeStr as _};
 
 use crate::StoreError;
-use crate::disk::Disk;
 use crate::error::failed;
 
 pub(crate) type Tx = sqlx::Transaction<'static, Any>;
@@ -28,10 +27,10 @@ const READERS: u32 = 4;
 /// transaction of the host lasts, shorter than a caller's patience.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// WAL lets readers and the writer work at once. NORMAL leaves it to [`Disk`] to make a commit survive a power cut, which
-/// the promise "an answered run is in the log" needs.
+/// WAL lets readers and the writer work at once; FULL makes a commit survive a power cut, which the promise "an
+/// answered run is in the log" needs.
 const WRITER_PRAGMAS: [&str; 3] =
-    ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", "PRAGMA foreign_keys = ON"];
+    ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"];
 
 /// A read transaction that tries to write fails, whatever its query says.
 const READER_PRAGMAS: [&str; 1] = ["PRAGMA query_only = ON"];
@@ -41,7 +40,6 @@ const READER_PRAGMAS: [&str; 1] = ["PRAGMA query_only = ON"];
 pub(crate) struct Pools {
     read: AnyPool,
     write: AnyPool,
-    pub(crate) disk: Disk,
 }
 
 /// What an error of the database means to a caller.
@@ -82,9 +80,7 @@ pub(crate) async fn open(url: &str) -> Result<Pools, StoreError> {
 
     let write = pool(&address, 1, &WRITER_PRAGMAS).await?;
     let read = pool(&address, READERS, &READER_PRAGMAS).await?;
-    let mut log = path.into_os_string();
-    log.push("-wal");
-    Ok(Pools { read, write, disk: Disk::of_log(log.into()) })
+    Ok(Pools { read, write })
 }
 
 impl Pools {

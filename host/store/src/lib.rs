@@ -28,7 +28,6 @@
 
 pub mod audit;
 mod bulk;
-mod disk;
 mod driver;
 mod error;
 mod fields;
@@ -55,7 +54,6 @@ pub use tokens::{NewToken, Token, TokenHash};
 pub use tx::{Read, SystemTx, TenantTx, Write};
 pub use writer::RunWriter;
 
-use disk::Disk;
 use driver::Pools;
 
 /// The database. A clone is another handle to the same one.
@@ -77,8 +75,6 @@ pub struct Counts {
     pub reads: u64,
     /// Those that may write.
     pub writes: u64,
-    /// How often the disk was waited for.
-    pub flushes: u64,
 }
 
 impl Store {
@@ -91,39 +87,29 @@ impl Store {
 
     /// Reads one tenant's data, all of it as it stood at the first query.
     pub async fn tenant(&self, tenant: &TenantId) -> Result<TenantTx<Read>, StoreError> {
-        Ok(TenantTx::new(self.begin_read().await?, tenant.clone(), self.disk()))
+        Ok(TenantTx::new(self.begin_read().await?, tenant.clone()))
     }
 
     /// Changes one tenant's data.
     pub async fn tenant_write(&self, tenant: &TenantId) -> Result<TenantTx<Write>, StoreError> {
-        Ok(TenantTx::new(self.begin_write().await?, tenant.clone(), self.disk()))
+        Ok(TenantTx::new(self.begin_write().await?, tenant.clone()))
     }
 
     /// Reads what belongs to no single tenant. `reason` says what for, `noun.verb`; it is in the log.
     pub async fn system(&self, reason: &'static str) -> Result<SystemTx<Read>, StoreError> {
         tracing::debug!(reason, "system read");
-        Ok(SystemTx::new(self.begin_read().await?, self.disk()))
+        Ok(SystemTx::new(self.begin_read().await?))
     }
 
     /// Changes what belongs to no single tenant. `reason` as in [`Store::system`].
     pub async fn system_write(&self, reason: &'static str) -> Result<SystemTx<Write>, StoreError> {
         tracing::debug!(reason, "system write");
-        Ok(SystemTx::new(self.begin_write().await?, self.disk()))
+        Ok(SystemTx::new(self.begin_write().await?))
     }
 
     /// Transactions begun so far. A warm invocation must write nothing but its audit entry, and a test looks here.
     pub fn counts(&self) -> Counts {
-        Counts {
-            reads: self.inner.reads.load(Ordering::Relaxed),
-            writes: self.inner.writes.load(Ordering::Relaxed),
-            flushes: self.inner.pools.disk.flushes(),
-        }
-    }
-
-    /// Returns once everything that was committed before the call is on disk. Commits of transactions have waited for that
-    /// when they return; what others are about to commit can be read a moment earlier.
-    pub async fn flush(&self) -> Result<(), StoreError> {
-        self.inner.pools.disk.flush().await
+        Counts { reads: self.inner.reads.load(Ordering::Relaxed), writes: self.inner.writes.load(Ordering::Relaxed) }
     }
 
     /// Whether the database answers. Not counted.
@@ -135,10 +121,6 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.inner.pools.close().await;
-    }
-
-    fn disk(&self) -> Disk {
-        self.inner.pools.disk.clone()
     }
 
     async fn begin_read(&self) -> Result<driver::Tx, StoreError> {

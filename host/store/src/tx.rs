@@ -8,7 +8,6 @@ use std::marker::PhantomData;
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::audit::{Event, HOST_CHAIN, Head};
 
-use crate::disk::Disk;
 use crate::error::failed;
 use crate::{StoreError, audit, driver};
 
@@ -25,7 +24,6 @@ pub struct Write;
 pub struct TenantTx<M> {
     pub(crate) tx: driver::Tx,
     pub(crate) tenant: TenantId,
-    disk: Disk,
     mode: PhantomData<M>,
 }
 
@@ -33,13 +31,12 @@ pub struct TenantTx<M> {
 #[must_use = "dropped without `commit`, it undoes everything"]
 pub struct SystemTx<M> {
     pub(crate) tx: driver::Tx,
-    disk: Disk,
     mode: PhantomData<M>,
 }
 
 impl<M> TenantTx<M> {
-    pub(crate) fn new(tx: driver::Tx, tenant: TenantId, disk: Disk) -> Self {
-        Self { tx, tenant, disk, mode: PhantomData }
+    pub(crate) fn new(tx: driver::Tx, tenant: TenantId) -> Self {
+        Self { tx, tenant, mode: PhantomData }
     }
 
     /// The tenant that this transaction is bound to.
@@ -59,14 +56,13 @@ impl TenantTx<Write> {
         let events: Vec<&Event> = std::iter::once(first).chain(more).collect();
         let head = audit::append(&mut self.tx, self.tenant.as_str(), &events).await?;
         self.tx.commit().await.map_err(failed("commit"))?;
-        self.disk.flush().await?;
         Ok(head)
     }
 }
 
 impl<M> SystemTx<M> {
-    pub(crate) fn new(tx: driver::Tx, disk: Disk) -> Self {
-        Self { tx, disk, mode: PhantomData }
+    pub(crate) fn new(tx: driver::Tx) -> Self {
+        Self { tx, mode: PhantomData }
     }
 }
 
@@ -87,7 +83,6 @@ impl SystemTx<Write> {
         let events: Vec<&Event> = std::iter::once(first).chain(more).collect();
         let head = audit::append(&mut self.tx, HOST_CHAIN, &events).await?;
         self.tx.commit().await.map_err(failed("commit"))?;
-        self.disk.flush().await?;
         Ok(head)
     }
 }

@@ -1,8 +1,8 @@
 //! Group commit: one task writes what many runs leave behind.
 //!
-//! SQLite commits one transaction at a time. Whatever has arrived while the last group was being written is the next group,
-//! so the wait is shared by all of it and grows with nobody's configuration. A group is answered when it is on disk, and the
-//! next is written meanwhile.
+//! A commit waits for the disk, about half a millisecond here, and SQLite does one at a time. Whatever has arrived
+//! while the last group was being written is the next group, so the wait is shared by all of it and grows with nobody's
+//! configuration.
 //!
 //! ```no_run
 //! # async fn example(store: clawhold_store::Store, record: clawhold_tenancy::run::Record,
@@ -15,21 +15,16 @@
 //! # }
 //! ```
 
-use std::sync::Arc;
-
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::audit::Event;
 use clawhold_tenancy::run::Record;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::failed;
 use crate::{Store, StoreError, audit, runs};
 
 /// Appends in one transaction. 256: some 30 ms of inserts, within which nothing else can write.
 const GROUP: usize = 256;
-
-/// Groups that wait for the disk. Two: one that it works on, and one behind it. With a slow disk groups grow instead.
-const FLUSHES: u32 = 2;
 
 /// Appends that wait to be written. 1,024, four groups; the next caller waits for a place.
 const QUEUE: usize = 1024;
@@ -87,7 +82,6 @@ impl RunWriter {
 
 async fn work(store: Store, mut inbox: mpsc::Receiver<Message>) {
     let mut messages = Vec::with_capacity(GROUP);
-    let flushes = Arc::new(Semaphore::new(FLUSHES as usize));
     while inbox.recv_many(&mut messages, GROUP).await > 0 {
         let mut group = Vec::with_capacity(messages.len());
         for message in messages.drain(..) {
@@ -99,14 +93,11 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Message>) {
         // In order of tenants, so that two hosts on one database lock the chains in the same order. The sort is
         // stable: a tenant's appends keep theirs.
         group.sort_by(|a, b| a.tenant.cmp(&b.tenant));
-        // Nobody closes it.
-        let Ok(place) = Arc::clone(&flushes).acquire_owned().await else { return };
-        write(&store, group, place).await;
+        write(&store, group).await;
     }
-    let _all_are_answered = flushes.acquire_many(FLUSHES).await;
 }
 
-async fn write(store: &Store, group: Vec<Append>, place: OwnedSemaphorePermit) {
+async fn write(store: &Store, group: Vec<Append>) {
     let written = commit(store, &group).await;
     // One bad append must not take its neighbours along. If the database itself cannot be reached, one by one would
     // only wait that many times.
@@ -114,23 +105,11 @@ async fn write(store: &Store, group: Vec<Append>, place: OwnedSemaphorePermit) {
     if let Err(error) = &written {
         tracing::warn!(%error, appends = group.len(), one_by_one, "a group of run records was not written");
     }
-    let mut answers = Vec::with_capacity(group.len());
     for append in group {
         let written = if one_by_one { commit(store, std::slice::from_ref(&append)).await } else { written.clone() };
-        answers.push((append.done, written));
+        // A caller that went away has lost interest in the answer.
+        let _ = append.done.send(written);
     }
-    let store = store.clone();
-    tokio::spawn(async move {
-        let on_disk = if answers.iter().any(|(_, written)| written.is_ok()) { store.flush().await } else { Ok(()) };
-        if let Err(error) = &on_disk {
-            tracing::error!(%error, "run records may not be on disk");
-        }
-        for (done, written) in answers {
-            // A caller that went away has lost interest in the answer.
-            let _ = done.send(written.and_then(|()| on_disk.clone()));
-        }
-        drop(place);
-    });
 }
 
 async fn commit(store: &Store, group: &[Append]) -> Result<(), StoreError> {
