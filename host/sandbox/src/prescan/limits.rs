@@ -16,7 +16,7 @@ pub struct Bound {
     pub reason: &'static str,
 }
 
-/// The bounds, in the order of [`Tally`]'s counters.
+/// The bounds, in the order in which they are counted.
 pub const BOUNDS: [Bound; 15] = [
     Bound { what: "nested components and modules", most: 8, reason: "tools nest three deep; a compiler recurses" },
     Bound { what: "modules", most: 200, reason: "each may become an instance, and a slot has 200" },
