@@ -4,6 +4,8 @@
 //! more memory, which costs the host two system calls, and each of these stops its other processors. Here the first
 //! 64 KiB are part of the module; whatever does not fit in there is the usual allocator's.
 //!
+//! Pure skills only: on WASI the C library gives back what Rust has allocated, and would not know these bytes.
+//!
 //! What it will not do: use space again, but for the newest allocation's, which is what a growing text or list is.
 
 // An allocator cannot be written in safe Rust. It is confined to this module.

@@ -44,7 +44,7 @@
 //! A skill's `Cargo.toml` names this crate and `crate-type = ["cdylib"]`. All `#[skill]` functions of the package are
 //! collected when it is linked; there is no list to keep.
 //!
-//! It also brings an allocator for the first 64 KiB, which spares the host work. A skill that has a `#[global_allocator]`
+//! It also brings pure skills an allocator for the first 64 KiB, which spares the host work. A skill that has a `#[global_allocator]`
 //! of its own takes this crate with `default-features = false`.
 //!
 //! The crate offers no clock, randomness, files or environment: a run sees its input, its [`Context`] and the answers
@@ -56,7 +56,7 @@ extern crate self as clawhold_skill;
 pub mod audit;
 mod context;
 mod error;
-#[cfg(any(test, all(target_family = "wasm", feature = "heap")))]
+#[cfg(any(test, all(target_family = "wasm", target_os = "unknown", feature = "heap")))]
 mod heap;
 pub mod http;
 mod input;
