@@ -24,20 +24,25 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     runtime.block_on(async {
         let wasm = component()?;
         let raw = Arc::new(Raw::new(&wasm, SKILL, false)?);
+        let keeping = Arc::new(Raw::keeping(&wasm, SKILL)?);
         let bench = bench(wasm).await?;
         let cx = context(Scope::Tenant(bench.tenant.clone()), Role::Caller);
         let permit = cx.permit::<InvokeSkill>(&bench.tenant)?;
         let skill: SkillName = SKILL.parse()?;
         let shared = Arc::new((bench, cx, permit, skill));
         let (mut alone, mut invoked, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kept, mut kept_ratio) = (Vec::new(), Vec::new());
         // The first round warms caches and pools, and is not counted.
         for round in 0..=ROUNDS {
-            let baseline = Arc::clone(&raw);
-            let raw_us = callers(move || {
-                let raw = Arc::clone(&baseline);
-                async move { raw.call().await.map(|_| ()) }
-            })
-            .await?;
+            let bare = |raw: &Arc<Raw>| {
+                let baseline = Arc::clone(raw);
+                callers(move || {
+                    let raw = Arc::clone(&baseline);
+                    async move { raw.call().await.map(|_| ()) }
+                })
+            };
+            let raw_us = bare(&raw).await?;
+            let kept_us = bare(&keeping).await?;
             let host = Arc::clone(&shared);
             let invoke_us = callers(move || {
                 let shared = Arc::clone(&host);
@@ -52,6 +57,8 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
                 alone.push(raw_us);
                 invoked.push(invoke_us);
                 ratio.push(invoke_us / raw_us);
+                kept.push(kept_us);
+                kept_ratio.push(invoke_us / kept_us);
             }
         }
         Ok(vec![
@@ -68,6 +75,20 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
                 unit: "us",
                 target: "-",
                 rounds: alone,
+            },
+            Figure {
+                id: "P1kept",
+                name: "the same ÷ a bare instance whose slot keeps its pages, as the sandbox's do",
+                unit: "ratio",
+                target: "-",
+                rounds: kept_ratio,
+            },
+            Figure {
+                id: "P1rawkept",
+                name: "bare instance whose slot keeps its pages + call, wall time a call",
+                unit: "us",
+                target: "-",
+                rounds: kept,
             },
             Figure {
                 id: "P1inv",

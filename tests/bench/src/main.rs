@@ -57,7 +57,7 @@ fn rounded(value: f64) -> f64 {
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
 const BENCHMARKS: [Benchmark; 6] = [
-    (&["P1", "P1raw", "P1inv"], invoke::measure),
+    (&["P1", "P1raw", "P1kept", "P1rawkept", "P1inv"], invoke::measure),
     (&["P1b", "P1bc"], invoke::metering),
     (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
     (&["P3", "P3alone", "P3beside", "P3s", "P3salone", "P3sbeside"], neighbour::measure),

@@ -24,8 +24,17 @@ pub(crate) struct Raw {
 impl Raw {
     /// With `metered`, fuel, epochs and a limiter are on, as the sandbox has them.
     pub(crate) fn new(wasm: &[u8], skill: &str, metered: bool) -> anyhow::Result<Self> {
+        Self::with(wasm, skill, metered, 0, 0)
+    }
+
+    /// With the sandbox's pool as well: a slot keeps so many bytes of a memory and of a table.
+    pub(crate) fn keeping(wasm: &[u8], skill: &str) -> anyhow::Result<Self> {
+        Self::with(wasm, skill, false, 256 << 10, 16 << 10)
+    }
+
+    fn with(wasm: &[u8], skill: &str, metered: bool, memory: usize, table: usize) -> anyhow::Result<Self> {
         let mut pool = PoolingAllocationConfig::new();
-        pool.max_memory_size(128 << 20).linear_memory_keep_resident(0);
+        pool.max_memory_size(128 << 20).linear_memory_keep_resident(memory).table_keep_resident(table);
         let mut config = Config::new();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).concurrency_support(false);
         config.consume_fuel(metered).epoch_interruption(metered);

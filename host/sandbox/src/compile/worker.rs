@@ -46,7 +46,7 @@ fn answer(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<u
     limit(Resource::Fsize, 0)?;
     limit(Resource::Core, 0)?;
     // Runs of skills go first.
-    let _as_it_was = rustix::process::nice(10);
+    let _as_it_was = rustix::process::nice(15);
     confine()?;
 
     let mut wasm = Vec::new();
