@@ -199,7 +199,9 @@ impl<T: Send + 'static> Sandbox<T> {
             if turn.should_yield() {
                 return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
             }
-            // Letting others go first when nobody waits would cost every run that computes.
+            // Letting other runs go first when none waits would cost every run that computes. Another thread of the host
+            // may wait for the core, though, and Linux lets a busy one keep it for up to 4 ms.
+            std::thread::yield_now();
             Ok(UpdateDeadline::Continue(1))
         });
         store.set_epoch_deadline(1);
