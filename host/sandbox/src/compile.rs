@@ -208,7 +208,7 @@ mod tests {
     async fn the_compilers_process_reaches_no_network_no_file_and_no_program() {
         let said = Command::new(myself()).arg(worker::tests::PROBE).env_clear().output().await.unwrap();
         let said = String::from_utf8(said.stdout).unwrap();
-        for what in ["socket", "file", "program", "thread"] {
+        for what in ["socket", "file", "program", "thread", "signal"] {
             assert!(said.contains(&format!("{what}: Operation not permitted")), "{said}");
         }
     }

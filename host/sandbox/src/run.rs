@@ -326,8 +326,7 @@ fn elapsed(since: Instant) -> u64 {
 }
 
 fn failure(error: &wasmtime::Error, output_bytes: u64, exhausted: Option<Exhausted>) -> Failure {
-    let backtrace = error.downcast_ref::<WasmBacktrace>().filter(|trace| !trace.frames().is_empty());
-    let backtrace = backtrace.map(ToString::to_string);
+    let backtrace = error.downcast_ref::<WasmBacktrace>().filter(|trace| !trace.frames().is_empty()).map(told);
     if let Some(Stop(reason)) = error.downcast_ref::<Stop>() {
         if exhausted == Some(Exhausted::Tenant) && *reason == Reason::Memory {
             let message = "the tenant's runs together use all of its max_memory_mb; let fewer run at a time, or ask the \
@@ -349,6 +348,23 @@ fn failure(error: &wasmtime::Error, output_bytes: u64, exhausted: Option<Exhaust
         };
     }
     Failure { reason: Reason::Trap, message: error.root_cause().to_string(), backtrace }
+}
+
+/// Frames of a backtrace that are told, and characters of a function's name in it.
+const FRAMES: usize = 31;
+const NAME_CHARS: usize = 200;
+
+/// A guest's stack in lines. Names are the guest's own, so they are cut and shown as they are: the engine's `Display` would
+/// demangle them, and a C++ name of two hundred bytes can stand for gigabytes.
+fn told(trace: &WasmBacktrace) -> String {
+    let frames = trace.frames().iter().take(FRAMES).enumerate().map(|(depth, frame)| {
+        let at = frame.module_offset().map_or_else(|| "?".to_owned(), |offset| format!("{offset:#x}"));
+        match frame.func_name() {
+            Some(name) => format!("\n{depth:>5}: {at} - {}", name.chars().take(NAME_CHARS).collect::<String>()),
+            None => format!("\n{depth:>5}: {at} - <function {}>", frame.func_index()),
+        }
+    });
+    frames.fold("wasm backtrace:".to_owned(), |text, frame| text + &frame)
 }
 
 fn stopped(reason: Reason, backtrace: Option<String>) -> Failure {
