@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use clawhold_runtime::{Host, Package, Problem, PublishedPackage, SkillSpec, Stage};
+use clawhold_runtime::{Host, Package, Problem, PublicationPlace, PublishedPackage, SkillSpec, Stage};
 use clawhold_tenancy::PackageName;
 use clawhold_tenancy::Publisher;
 use clawhold_tenancy::limits::COMPONENT_BYTES;
@@ -88,23 +88,30 @@ pub(crate) async fn publish(
     request: Request,
 ) -> Result<Response, Response> {
     let told = request.headers().get(ACCEPT).is_some_and(|accept| accept == LINES);
+    let place = host.place_to_publish(&allowed.permit).map_err(|problem| Failed(problem).into_response())?;
     let wasm = whole(request, COMPONENT_BYTES).await?.into();
     if told {
-        return Ok(publish_telling(host, allowed, wasm));
+        return Ok(publish_telling(host, allowed, place, wasm));
     }
-    let done = host.publish(&allowed.cx, &allowed.permit, wasm).await;
+    let stage = watch::Sender::new(Stage::Reading);
+    let done = host.publish_telling(&allowed.cx, &allowed.permit, place, wasm, stage).await;
     let done = done.map_err(|problem| Failed(problem).into_response())?;
     let status = if done.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(published(&done))).into_response())
 }
 
 /// The answer as lines of JSON: how far it is, at each step and each second, and at last `published` or `problem`.
-fn publish_telling(host: Arc<Host>, allowed: Allowed<PublishPackage, Publisher>, wasm: Vec<u8>) -> Response {
+fn publish_telling(
+    host: Arc<Host>,
+    allowed: Allowed<PublishPackage, Publisher>,
+    place: PublicationPlace,
+    wasm: Vec<u8>,
+) -> Response {
     let (lines, body) = Lines::channel();
     let work = async move {
         let (stage, mut seen) = watch::channel(Stage::Reading);
         let began = Instant::now();
-        let publish = host.publish_telling(&allowed.cx, &allowed.permit, wasm, stage);
+        let publish = host.publish_telling(&allowed.cx, &allowed.permit, place, wasm, stage);
         tokio::pin!(publish);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let done = loop {

@@ -17,6 +17,8 @@ use crate::{Authority, Journal, lock};
 
 /// Bytes of a URL: what common servers accept.
 pub(crate) const URL_BYTES: usize = 8192;
+/// Characters of a request's origin that are recorded: a scheme, the longest name that DNS has, and a port.
+const ORIGIN_CHARS: usize = 300;
 /// Header fields of a request, and bytes of all of them.
 const HEADERS: usize = 64;
 pub(crate) const HEADER_BYTES: usize = 32 * 1024;
@@ -93,7 +95,7 @@ impl Exits<'_> {
             return refuse(Rule::Budget, format!("a run may make {most} requests"));
         }
         let url = parse_url(wanted.url).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
-        told.change(|told| told.origin = url.origin().ascii_serialization());
+        told.change(|told| told.origin = url.origin().ascii_serialization().chars().take(ORIGIN_CHARS).collect());
         let mut headers = parse_headers(&wanted.fields).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
         headers.insert(DEPTH_HEADER, HeaderValue::from(u16::from(authority.depth) + 1));
         let most = self.limits.http_request_bytes;

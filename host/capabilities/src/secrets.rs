@@ -49,12 +49,18 @@ impl HostSecret for RunHost {
             .is_some_and(|a| a.policy.secrets.iter().any(|(known, reveal)| known.as_str() == &*name && *reveal));
         let outcome = if granted { Outcome::Success } else { Outcome::Denied };
         // Not through the skill's own budget of entries: a skill must not be able to use that up and then read.
-        self.note().notes.push(Note {
+        let note = Note {
             action: "secret.reveal".to_owned(),
             resource: format!("secret:{name}"),
             outcome,
             detail: String::new(),
-        });
+        };
+        let mut journal = self.note();
+        // Once for each secret and outcome: a loop must not fill the log, and has learnt nothing more.
+        if !journal.notes.contains(&note) {
+            journal.notes.push(note);
+        }
+        drop(journal);
         if !granted {
             return Ok(Err(Error::RevealDenied));
         }

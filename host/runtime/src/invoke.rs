@@ -80,12 +80,12 @@ impl Host {
         if cx.depth >= CALL_DEPTH {
             let why =
                 format!("{CALL_DEPTH} runs have called one another through the API, and no more may; is it a circle?");
-            return self.denied(cx, tenant, &ready, skill, why).await;
+            return self.not_begun(cx, tenant, &ready, skill, Reason::Denied, why).await;
         }
         if ready.policy.wasi
             && let Some(why) = self.refuses_wasi(tenant)
         {
-            return self.denied(cx, tenant, &ready, skill, why).await;
+            return self.not_begun(cx, tenant, &ready, skill, Reason::Denied, why).await;
         }
         let run =
             Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
@@ -93,16 +93,17 @@ impl Host {
         tokio::spawn(run.in_current_span()).await.map_err(|e| Problem::internal("a run was lost", e))?
     }
 
-    /// Records a run that a rule forbids. It does not begin, and its input is not looked at.
-    async fn denied(
+    /// Records a run that did not begin.
+    async fn not_begun(
         &self,
         cx: &Context,
         tenant: &TenantId,
         ready: &Ready,
         skill: &SkillName,
+        reason: Reason,
         message: String,
     ) -> Result<Invoked, Problem> {
-        let (run, reason) = (RunId::now(), Reason::Denied);
+        let run = RunId::now();
         let record = Record {
             id: run,
             skill: skill.clone(),
@@ -137,7 +138,8 @@ impl Host {
         })?;
         let deadline = started + limits.wall();
         let Some(slot) = self.sandbox.slot(ticket.payer.clone(), deadline).await else {
-            return Err(Problem::Unavailable("no run slot came free in the skill's time; call again".to_owned()));
+            let why = format!("{}: no run slot came free; call again", Reason::Deadline.what());
+            return self.not_begun(&cx, &tenant, &ready, &skill, Reason::Deadline, why).await;
         };
         let run = RunId::now();
         let began_us = now_us();

@@ -36,7 +36,7 @@ pub use clawhold_store::{
 };
 pub use installs::{InstallAsk, PlanView};
 pub use invoke::Invoked;
-pub use packages::{PublishedPackage, Stage};
+pub use packages::{PublicationPlace, PublishedPackage, Stage};
 pub use problem::Problem;
 pub use rows::StoreRows;
 pub use tokens::{MadeToken, TokenAsk};
@@ -69,6 +69,7 @@ pub struct Host {
     auth: auth::Tokens,
     resolved: resolve::Resolved,
     admission: admission::Admission,
+    publications: packages::Publications,
     /// One verification of a chain at a time.
     verifying: Semaphore,
 }
@@ -90,6 +91,7 @@ impl Host {
             auth: auth::Tokens::default(),
             resolved: resolve::Resolved::default(),
             admission: admission::Admission::default(),
+            publications: packages::Publications::default(),
             verifying: Semaphore::new(1),
         })
     }

@@ -1,6 +1,6 @@
 //! Publishing packages, and showing what is published.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
@@ -25,6 +25,37 @@ const DESCRIBE_HOST_CALLS: u32 = 16;
 /// Whose share of slots and processor packages use while they describe themselves: one for all publishers, and no
 /// tenant's, since a colon is in no tenant's id.
 const DESCRIBES: &str = "host:describe";
+
+/// Publications under way at a time, over all publishers and of one. Each holds its package several times over, 64 MiB at the
+/// most, and they are compiled one after the other.
+const PUBLICATIONS: usize = 8;
+const OF_ONE_PUBLISHER: usize = 2;
+
+/// Who publishes now, once for each publication.
+#[derive(Clone, Default)]
+pub(crate) struct Publications(Arc<Mutex<Vec<Publisher>>>);
+
+/// A place among the publications under way.
+pub struct PublicationPlace {
+    all: Publications,
+    publisher: Publisher,
+}
+
+impl Publications {
+    fn lock(&self) -> MutexGuard<'_, Vec<Publisher>> {
+        // Whole after a panic too: entries come and go one at a time.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for PublicationPlace {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(own) = all.iter().position(|publisher| *publisher == self.publisher) {
+            all.swap_remove(own);
+        }
+    }
+}
 
 /// How far a publication is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +98,21 @@ pub struct PublishedPackage {
 }
 
 impl Host {
+    /// A place for one publication, to be taken before its file is read.
+    pub fn place_to_publish(&self, permit: &Permit<PublishPackage, Publisher>) -> Result<PublicationPlace, Problem> {
+        let publisher = permit.resource().clone();
+        let mut all = self.publications.lock();
+        let own = all.iter().filter(|other| **other == publisher).count();
+        if own >= OF_ONE_PUBLISHER || all.len() >= PUBLICATIONS {
+            let whose = if own >= OF_ONE_PUBLISHER { "of this publisher" } else { "of all publishers" };
+            return Err(Problem::Unavailable(format!(
+                "as many publications {whose} are under way as may be; publish again when one has ended"
+            )));
+        }
+        all.push(publisher.clone());
+        Ok(PublicationPlace { all: self.publications.clone(), publisher })
+    }
+
     /// Publishes a package file: reads it, compiles it, asks it what it offers, and keeps it. Whatever is wrong with
     /// it is said before anything is kept.
     ///
@@ -77,7 +123,8 @@ impl Host {
         permit: &Permit<PublishPackage, Publisher>,
         wasm: Vec<u8>,
     ) -> Result<PublishedPackage, Problem> {
-        self.publish_telling(cx, permit, wasm, watch::Sender::new(Stage::Reading)).await
+        let place = self.place_to_publish(permit)?;
+        self.publish_telling(cx, permit, place, wasm, watch::Sender::new(Stage::Reading)).await
     }
 
     /// The same, and tells how far it is: compiling a large runtime takes half a minute.
@@ -85,11 +132,15 @@ impl Host {
         self: &Arc<Self>,
         cx: &Context,
         permit: &Permit<PublishPackage, Publisher>,
+        place: PublicationPlace,
         wasm: Vec<u8>,
         stage: watch::Sender<Stage>,
     ) -> Result<PublishedPackage, Problem> {
         let (host, cx, permit) = (Arc::clone(self), cx.clone(), permit.clone());
-        let publish = async move { host.publish_to_the_end(&cx, &permit, wasm, &stage).await };
+        let publish = async move {
+            let _held = place;
+            host.publish_to_the_end(&cx, &permit, wasm, &stage).await
+        };
         tokio::spawn(publish.in_current_span()).await.map_err(|e| Problem::internal("a publication was lost", e))?
     }
 

@@ -5,7 +5,7 @@ use clawhold_tenancy::audit::{Event, Outcome, now_us};
 use clawhold_tenancy::permit::{
     CreateHostToken, CreateToken, Host as HostResource, ListHostTokens, ListTokens, RevokeHostToken, RevokeToken,
 };
-use clawhold_tenancy::{Actor, Context, Permit, Publisher, RequestId, Role, Scope, SkillName, TokenId, TraceId};
+use clawhold_tenancy::{Context, Permit, Publisher, Role, Scope, SkillName, TokenId};
 use secrecy::SecretString;
 
 use crate::{Host, Problem, Token, auth};
@@ -140,15 +140,7 @@ impl Host {
         if !self.store.system("first start").await?.tokens(&Scope::Host, None, 1).await?.is_empty() {
             return Ok(None);
         }
-        let cx = Context {
-            actor: Actor::Host("first start"),
-            scope: Scope::Host,
-            role: Role::Operator,
-            skills: None,
-            request: RequestId::now(),
-            trace: TraceId::random(),
-            depth: 0,
-        };
+        let cx = Context::of_host("first start", Scope::Host, Role::Operator);
         let ask = TokenAsk { name: "first-operator".to_owned(), role: Role::Operator, skills: None, expires_us: None };
         Ok(Some(self.make_host_token(&cx, "host-token.create", &Scope::Host, ask, keep).await?))
     }

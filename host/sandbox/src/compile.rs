@@ -14,7 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::Refused;
@@ -30,8 +30,11 @@ const REFUSED: u8 = 1;
 /// Bytes of a refusal, and of what the process says on its way out. Enough for an error and its causes.
 const MESSAGE_BYTES: u64 = 16 << 10;
 
-/// Bytes of native code of one component. Machine code is a few times larger than wasm; 64 MiB of that are allowed.
-const NATIVE_BYTES: u64 = 1 << 30;
+/// Bytes of native code of a component. Machine code is four to eight times larger than wasm: sixteen times are allowed, and
+/// a little for the smallest; never more than half of what is kept in memory of all components by default.
+fn native_bytes(wasm: &[u8]) -> u64 {
+    (wasm.len() as u64 * 16 + (4 << 20)).min(256 << 20)
+}
 
 /// What a compiler's process may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +88,9 @@ pub(crate) async fn compile(wasm: &[u8], limits: CompilerLimits) -> Result<Vec<u
             let _status_tells = stdin.write_all(wasm).await;
             drop(stdin);
         };
-        let (mut answer, mut said) = (Vec::new(), Vec::new());
-        let mut stdout = stdout.take(NATIVE_BYTES + 1);
-        let mut stderr = stderr.take(MESSAGE_BYTES);
-        let ((), read, _) = tokio::join!(feed, stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said));
-        let status = read.and(child.wait().await);
-        status.map(|status| (status, answer, said))
+        let ((), answer, said) = tokio::join!(feed, answered(stdout, native_bytes(wasm)), told(stderr));
+        let status = child.wait().await;
+        Ok((status?, answer?, said))
     };
     let Ok(talked) = tokio::time::timeout(limits.wall, talk).await else {
         // Dropping the child kills it.
@@ -102,7 +102,27 @@ pub(crate) async fn compile(wasm: &[u8], limits: CompilerLimits) -> Result<Vec<u
     };
     let (status, answer, said) = talked.map_err(|e| failed("could not be talked to", e))?;
     tracing::debug!(bytes = wasm.len(), seconds = began.elapsed().as_secs_f64(), "compiled a component");
-    understand(status, answer, &String::from_utf8_lossy(&said), limits)
+    understand(status, answer, &String::from_utf8_lossy(&said), native_bytes(wasm), limits)
+}
+
+/// The kind of an answer and the rest of it, of which no more is read than that kind may have, and one byte.
+async fn answered(mut from: impl AsyncRead + Unpin, most: u64) -> io::Result<Option<(u8, Vec<u8>)>> {
+    let mut kind = [0];
+    if from.read(&mut kind).await? == 0 {
+        return Ok(None);
+    }
+    let most = if kind[0] == COMPILED { most } else { MESSAGE_BYTES };
+    let mut answer = Vec::new();
+    (&mut from).take(most + 1).read_to_end(&mut answer).await?;
+    Ok(Some((kind[0], answer)))
+}
+
+/// What the process says on its way out; it must not have to wait because it says too much.
+async fn told(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut said = Vec::new();
+    let _what_there_is = (&mut from).take(MESSAGE_BYTES).read_to_end(&mut said).await;
+    let _the_rest = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    said
 }
 
 /// This program, even if its file was replaced since it started.
@@ -113,16 +133,18 @@ fn myself() -> std::path::PathBuf {
 
 fn understand(
     status: ExitStatus,
-    mut answer: Vec<u8>,
+    answer: Option<(u8, Vec<u8>)>,
     said: &str,
+    most: u64,
     limits: CompilerLimits,
 ) -> Result<Vec<u8>, LoadError> {
     let refused = |why: String| Err(Refused::Compile(why).into());
-    if status.success() && !answer.is_empty() {
-        let kind = answer.remove(0);
+    if let Some((kind, answer)) = answer
+        && status.success()
+    {
         return match kind {
-            COMPILED if answer.len() as u64 <= NATIVE_BYTES => Ok(answer),
-            COMPILED => refused(format!("it makes more than {NATIVE_BYTES} bytes of native code; split it")),
+            COMPILED if answer.len() as u64 <= most => Ok(answer),
+            COMPILED => refused(format!("it makes more than {most} bytes of native code; split it")),
             REFUSED => refused(String::from_utf8_lossy(&answer).into_owned()),
             other => Err(LoadError::Host(format!("the compiler's process answered with {other}"))),
         };
@@ -168,6 +190,17 @@ mod tests {
             Err(LoadError::Refused(refused)) => refused.to_string(),
             other => panic!("{:?}", other.map(|native| native.len())),
         }
+    }
+
+    #[tokio::test]
+    async fn no_more_of_an_answer_is_read_than_its_kind_may_have() {
+        let compiled = answered(io::Cursor::new([COMPILED]).chain(tokio::io::repeat(7)), 1000).await.unwrap();
+        assert_eq!(compiled.map(|(kind, answer)| (kind, answer.len())), Some((COMPILED, 1001)));
+        let refused = answered(io::Cursor::new([REFUSED]).chain(tokio::io::repeat(7)), u64::MAX - 1).await.unwrap();
+        assert_eq!(refused.map(|(kind, answer)| (kind, answer.len())), Some((REFUSED, 16_385)));
+        assert_eq!(answered(tokio::io::empty(), 1000).await.unwrap(), None);
+        // More is taken from a process that says too much, so that it need not wait, and not kept.
+        assert_eq!(told(tokio::io::repeat(7).take(1 << 20)).await.len(), 16_384);
     }
 
     #[tokio::test]

@@ -26,7 +26,8 @@ use crate::linkers::Linkers;
 const TICK: Duration = Duration::from_millis(1);
 
 /// How far guests' threads stand back behind the host's own, which read requests and commit records. 10: a tenth of their
-/// weight while both want a core, so a thread that wakes up for a request runs at once.
+/// weight while both want a core.
+#[cfg(target_os = "linux")]
 const GUEST_NICENESS: i32 = 10;
 
 /// How long Linux may let a guest's thread go on before it looks for another, in nanoseconds. 20 ms, against some 3 of other
@@ -180,15 +181,9 @@ impl<T: Send + 'static> std::fmt::Debug for Sandbox<T> {
 }
 
 /// Lets the host's other threads go before the one that calls this. Without the right to it they only compete.
-fn stand_back() {
-    let _as_it_was = rustix::process::nice(GUEST_NICENESS);
-    #[cfg(target_os = "linux")]
-    lengthen_slice();
-}
-
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn lengthen_slice() {
+fn stand_back() {
     /// The kernel's `sched_attr`, in its first version.
     #[repr(C)]
     struct Attributes {
@@ -201,20 +196,17 @@ fn lengthen_slice() {
         deadline: u64,
         period: u64,
     }
-    let attributes = Attributes {
-        size: 48,
-        policy: 0,
-        flags: 0,
-        nice: GUEST_NICENESS,
-        priority: 0,
-        slice: GUEST_SLICE,
-        deadline: 0,
-        period: 0,
-    };
+    // The host itself may have been started with some. Of this thread alone, on Linux.
+    let Ok(nice) = rustix::process::nice(GUEST_NICENESS) else { return };
+    let (size, slice) = (48, GUEST_SLICE);
+    let attributes = Attributes { size, policy: 0, flags: 0, nice, priority: 0, slice, deadline: 0, period: 0 };
     // SAFETY: the kernel reads 48 bytes, as `size` says, and changes how this thread is scheduled. An older one ignores the
     // slice.
     let _as_it_was = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
 }
+
+#[cfg(not(target_os = "linux"))]
+fn stand_back() {}
 
 struct Guests(Option<Runtime>);
 

@@ -48,12 +48,12 @@ impl<T: Send + 'static> Skill<T> {
     ) -> Result<Self, Refused> {
         let linked = linkers.of(component).instantiate_pre(component).and_then(SkillPre::new);
         let exports = linked.map_err(|e| Refused::Compile(format!("{e:#}")))?;
-        Ok(Self { digest, native_bytes, typical_us: AtomicU32::new(0), exports })
+        Ok(Self { digest, native_bytes, typical_us: AtomicU32::new(QUICK_US + 1), exports })
     }
 }
 
-/// A skill that usually takes no longer begins on its caller's thread. A quarter of a tick: then most of its calls
-/// never need another.
+/// A skill that usually takes no longer begins on its caller's thread, its first call never. A quarter of a tick: then most of
+/// its calls never need another.
 const QUICK_US: u32 = 250;
 
 /// The right to one of the fixed number of runs at a time.

@@ -115,6 +115,19 @@ pub const DEPTH_HEADER: &str = "clawhold-depth";
 pub const CALL_DEPTH: u8 = 4;
 
 impl Context {
+    /// The host itself acts, for this reason, and for nobody's request.
+    pub fn of_host(reason: &'static str, scope: Scope, role: Role) -> Self {
+        Self {
+            actor: Actor::Host(reason),
+            scope,
+            role,
+            skills: None,
+            request: RequestId::now(),
+            trace: TraceId::random(),
+            depth: 0,
+        }
+    }
+
     /// Whether the token's list of skills, if it has one, holds this skill.
     pub fn may_call(&self, skill: &SkillName) -> bool {
         self.skills.as_ref().is_none_or(|listed| listed.contains(skill))

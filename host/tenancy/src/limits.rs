@@ -146,9 +146,10 @@ limits! {
     /// What one host call may lift out of the guest: the largest request body with its headers fits. The engine counts
     /// it before it allocates.
     host_call_bytes: u64 = host_call_mb in "MiB" * MIB, default 8, ceiling 8, most 64;
-    /// What all host calls of a run may lift out of the guest: copying is work that costs the guest no fuel.
+    /// What all calls of Clawhold's own interfaces may lift out of the guest in a run: copying is work that costs it no fuel.
+    /// WASI calls are counted by `wasi_calls` instead.
     lifted_bytes: u64 = lifted_mb in "MiB" * MIB, default 32, ceiling 64, most 1_024;
-    /// What all host calls of a run may hand to the guest: answers of services, mostly.
+    /// What all calls of Clawhold's own interfaces may hand to the guest in a run: answers of services, mostly.
     lowered_bytes: u64 = lowered_mb in "MiB" * MIB, default 64, ceiling 256, most 1_024;
     /// Handles that a run may hold at a time, its own and the host's: each is a row of a table in the host's memory.
     handles: u32 = handles in "handles" * 1, default 4_096, ceiling 4_096, most 65_536;

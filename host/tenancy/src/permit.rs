@@ -199,18 +199,9 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Actor, RequestId, TraceId};
 
     fn context(scope: Scope, role: Role) -> Context {
-        Context {
-            actor: Actor::Host("test"),
-            scope,
-            role,
-            skills: None,
-            request: RequestId::now(),
-            trace: TraceId::random(),
-            depth: 0,
-        }
+        Context::of_host("test", scope, role)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clawhold_cli::config::Config;
 use clawhold_cli::{build_skill, serve};
 use clawhold_runtime::{Host, InstallAsk, TokenAsk};
 use clawhold_tenancy::permit as can;
-use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
+use clawhold_tenancy::{Context, Role, Scope, TenantId};
 use clawhold_test_support::guest::Guest;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -32,15 +32,7 @@ pub(crate) fn component() -> anyhow::Result<Vec<u8>> {
 }
 
 pub(crate) fn context(scope: Scope, role: Role) -> Context {
-    Context {
-        actor: Actor::Host("bench"),
-        scope,
-        role,
-        skills: None,
-        request: RequestId::now(),
-        trace: TraceId::random(),
-        depth: 0,
-    }
+    Context::of_host("bench", scope, role)
 }
 
 /// The embedded composition, as `clawhold serve` makes it, with one tenant that has this package.

@@ -15,8 +15,7 @@ use clawhold_runtime::{Host, InstallAsk, Invoked, Problem, PublishedPackage};
 use clawhold_secret_store::SecretValue;
 use clawhold_tenancy::run::{Reason, Record};
 use clawhold_tenancy::{
-    Actor, Context, PackageName, Publisher, RequestId, Role, RunId, Scope, SecretName, SkillName, TenantId, TraceId,
-    permit as can,
+    Context, PackageName, Publisher, Role, RunId, Scope, SecretName, SkillName, TenantId, permit as can,
 };
 use clawhold_test_support::guest::Guest;
 use semver::Version;
@@ -211,13 +210,5 @@ fn good() -> Result<Vec<u8>> {
 }
 
 fn context(scope: Scope, role: Role) -> Context {
-    Context {
-        actor: Actor::Host("fuzz"),
-        scope,
-        role,
-        skills: None,
-        request: RequestId::now(),
-        trace: TraceId::random(),
-        depth: 0,
-    }
+    Context::of_host("fuzz", scope, role)
 }

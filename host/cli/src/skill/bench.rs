@@ -10,9 +10,7 @@ use clawhold_runtime::{Host, InstallAsk, Invoked, Problem, SkillSpec};
 use clawhold_secret_store::SecretValue;
 use clawhold_tenancy::permit as can;
 use clawhold_tenancy::run::Record;
-use clawhold_tenancy::{
-    Actor, Context, PackageName, Publisher, RequestId, Role, RunId, Scope, SecretName, SkillName, TenantId, TraceId,
-};
+use clawhold_tenancy::{Context, PackageName, Publisher, Role, RunId, Scope, SecretName, SkillName, TenantId};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -112,13 +110,5 @@ impl Bench {
 }
 
 fn context(scope: Scope, role: Role) -> Context {
-    Context {
-        actor: Actor::Host("trial"),
-        scope,
-        role,
-        skills: None,
-        request: RequestId::now(),
-        trace: TraceId::random(),
-        depth: 0,
-    }
+    Context::of_host("trial", scope, role)
 }

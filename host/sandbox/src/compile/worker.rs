@@ -38,6 +38,7 @@ fn answer(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<u
         anyhow::bail!("this is the compiler of a Clawhold host; it is not for people");
     };
     let engine = Engine::new(&single_threaded())?;
+    let_go_of_inherited_files();
     let limit = |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
     limit(Resource::As, memory)?;
     // The soft limit ends the process with a signal that tells why; the hard one a second later in any case.
@@ -60,6 +61,17 @@ fn answer(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<u
         }
     })
 }
+
+/// Whoever started the host may have left files open for it, and this process is not to read or write them.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn let_go_of_inherited_files() {
+    // SAFETY: standard input, output and error stay open, and nothing else has opened a file in this process.
+    let _closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn let_go_of_inherited_files() {}
 
 /// One thread: threads would multiply the memory, and several cores are for the runs.
 fn single_threaded() -> wasmtime::Config {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clawhold_test_support::guest::Guest;
 use serde_json::{Value, json};
 
-use crate::support::{TestHost, probe};
+use crate::support::{TestHost, becomes, probe};
 
 /// Publishes and gives each line of the answer.
 fn lines(test: &TestHost, wasm: &[u8], publisher: &str) -> Vec<Value> {
@@ -74,4 +74,31 @@ fn an_artifact_directory_that_is_open_to_others_stops_the_start() {
     let config = clawhold_cli::config::Config::default();
     let refused = runtime.block_on(clawhold_cli::serve::host(folder.path(), &config, None)).err().unwrap();
     assert!(format!("{refused:#}").contains("chmod 700"), "{refused:#}");
+}
+
+/// A publication has its place before its file is read, so slow ones and large ones cannot pile up.
+#[test]
+fn publications_under_way_are_bounded_for_each_publisher() {
+    use std::io::Write;
+    let test = TestHost::start();
+    let (slow, other) = (test.publisher("guests"), test.publisher("northwind"));
+    let address = test.url.strip_prefix("http://").unwrap();
+    let begin = || {
+        let mut upload = std::net::TcpStream::connect(address).unwrap();
+        write!(
+            upload,
+            "POST /v1/market/packages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {slow}\r\ncontent-length: 1000\r\n\r\nx"
+        )
+        .unwrap();
+        upload
+    };
+    let publish = |token: &str| test.ask("POST", "/v1/market/packages", token, Some(b"no package"));
+    let held = [begin(), begin()];
+    let refused = || publish(&slow);
+    assert!(becomes(|| refused().status == 503), "{}", refused().body);
+    assert!(refused().body["detail"].as_str().unwrap().contains("of this publisher"), "{}", refused().body);
+    assert!(refused().headers.contains_key("retry-after"));
+    assert_eq!(publish(&other).status, 422, "another publisher waits for nobody");
+    drop(held);
+    assert!(becomes(|| publish(&slow).status == 422), "a place is not given back");
 }

@@ -117,17 +117,9 @@ impl TestHost {
     /// Where the host's chain ends, and acme-corp's, if there is one.
     pub(crate) fn chains(&self) -> (i64, i64) {
         use clawhold_tenancy::permit::ReadAudit;
-        use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
+        use clawhold_tenancy::{Context, Role, Scope, TenantId};
         let tenant: TenantId = "acme-corp".parse().unwrap();
-        let cx = Context {
-            actor: Actor::Host("test"),
-            scope: Scope::Tenant(tenant.clone()),
-            role: Role::Auditor,
-            skills: None,
-            request: RequestId::now(),
-            trace: TraceId::random(),
-            depth: 0,
-        };
+        let cx = Context::of_host("test", Scope::Tenant(tenant.clone()), Role::Auditor);
         let permit = cx.permit::<ReadAudit>(&tenant).unwrap();
         (self.host_chain(), self.runtime.block_on(self.host.audit_head(&permit)).unwrap().seq)
     }
@@ -341,4 +333,18 @@ impl Peer {
 /// An HTTP answer with this body.
 pub(crate) fn answer_with(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// Waits until it is so, five seconds at most, and tells whether it is.
+pub(crate) fn becomes(mut so: impl FnMut() -> bool) -> bool {
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        if so() {
+            return true;
+        }
+        if std::time::Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clawhold_cli::config::Config;
 use clawhold_tenancy::permit::InvokeSkill;
-use clawhold_tenancy::{Actor, Context, RequestId, Role, Scope, TenantId, TraceId};
+use clawhold_tenancy::{Context, Role, Scope, TenantId};
 use serde_json::json;
 
 use crate::support::TestHost;
@@ -50,15 +50,7 @@ fn called_after_a_restart(test: &TestHost) -> (u64, u64, u64) {
         let config = Config { run_slots: Some(2), ..Config::default() };
         let host = clawhold_cli::serve::host(test.folder(), &config, None).await.unwrap();
         let tenant: TenantId = "acme-corp".parse().unwrap();
-        let cx = Context {
-            actor: Actor::Host("test"),
-            scope: Scope::Tenant(tenant.clone()),
-            role: Role::Admin,
-            skills: None,
-            request: RequestId::now(),
-            trace: TraceId::random(),
-            depth: 0,
-        };
+        let cx = Context::of_host("test", Scope::Tenant(tenant.clone()), Role::Admin);
         let permit = cx.permit::<InvokeSkill>(&tenant).unwrap();
         let input = r#"{"text": "y"}"#.to_owned();
         let answer = host.invoke(&cx, &permit, &"probe.echo".parse().unwrap(), input).await.unwrap();

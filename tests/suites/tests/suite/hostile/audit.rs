@@ -19,3 +19,14 @@ fn hostile_25_a_flood_of_large_audit_entries_is_counted_and_capped_and_the_chain
     case.is_clean();
     case.memory_is_back(SMALL);
 }
+
+#[test]
+fn hostile_25_a_flood_of_reveals_leaves_one_entry() {
+    let case = Case::of("flood-reveals");
+    let answer = case.call(&json!({}));
+    let run = case.ended(&answer, "host_calls");
+    let entries = case.host.api.audit(&case.tenant, &case.admin);
+    let reveals: Vec<_> = entries.iter().filter(|e| e["action"] == "secret.reveal" && e["run"] == run["id"]).collect();
+    assert_eq!(reveals.len(), 1, "{reveals:?}");
+    assert_eq!(reveals[0]["outcome"], "denied");
+}

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use super::served::{Borrowed, Served, becomes};
-use crate::support::Answer;
+use super::served::{Borrowed, Served};
+use crate::support::{Answer, becomes};
 
 /// How far from where it was the host's memory may be after a case.
 ///

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::TestHost;
+use crate::support::{TestHost, becomes};
 
 /// A host that has the skill `guest.circle`, and what to call it with.
 fn circle(config: &str) -> (TestHost, String, Value) {
@@ -68,6 +68,6 @@ fn hostile_24_a_circle_in_one_slot_ends_at_the_deadline() {
     test.install_guest("acme-corp", &admin, "clean");
     let answer = test.invoke("acme-corp", &admin, "guest.circle", &itself);
     assert!(answer.status >= 400, "{}", answer.body);
-    assert!(super::served::becomes(|| test.host.running() == 0), "a run of the circle goes on");
+    assert!(becomes(|| test.host.running() == 0), "a run of the circle goes on");
     assert_eq!(test.invoke("acme-corp", &admin, "guest.clean", &json!({})).ok()["output"], true);
 }

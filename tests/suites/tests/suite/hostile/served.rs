@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use async_trait::async_trait;
@@ -133,20 +132,6 @@ impl Api {
     pub(super) fn install_guest(&self, tenant: &str, admin: &str, name: &str) {
         let settings = json!({ "origin": self.url });
         self.install(tenant, admin, &format!("guests/{name}"), &settings, &[]);
-    }
-}
-
-/// Waits until it is so, five seconds at most, and tells whether it is.
-pub(super) fn becomes(mut so: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + Duration::from_secs(5);
-    loop {
-        if so() {
-            return true;
-        }
-        if Instant::now() > until {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

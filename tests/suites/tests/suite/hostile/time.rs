@@ -1,6 +1,9 @@
 //! Guests that want all the time there is.
 
+use serde_json::json;
+
 use super::check::stopped;
+use crate::support::{TestHost, becomes};
 
 #[test]
 fn hostile_11_a_loop_without_end_uses_its_fuel_and_no_more() {
@@ -29,4 +32,25 @@ fn hostile_11_a_loop_over_the_cheapest_host_call_is_stopped() {
 #[test]
 fn hostile_11_a_loop_that_holds_no_handle_for_long_is_stopped() {
     stopped("get-and-drop", "host_calls");
+}
+
+/// A run that waits for a slot until its time is over ends like any other, for everybody to see.
+#[test]
+fn a_deadline_that_passes_before_there_is_a_slot_is_recorded() {
+    let config = "run_slots: 1\ntenant_quotas:\n  globex:\n    limits:\n      timeout_ms: 20\n";
+    let test = TestHost::with(config);
+    let (busy, waits) = (test.tenant("acme-corp"), test.tenant("globex"));
+    test.publish_guest("spin-on-the-clock");
+    test.publish_guest("clean");
+    test.install_guest("acme-corp", &busy, "spin-on-the-clock");
+    test.install_guest("globex", &waits, "clean");
+    std::thread::scope(|scope| {
+        scope.spawn(|| test.invoke("acme-corp", &busy, "guest.spin-on-the-clock", &json!({})));
+        assert!(becomes(|| test.host.running() == 1), "the run that holds the slot did not begin");
+        let answer = test.invoke("globex", &waits, "guest.clean", &json!({}));
+        assert_eq!((answer.status, &answer.body["reason"]), (504, &json!("deadline")), "{}", answer.body);
+        assert_eq!(test.run_of("globex", &waits, &answer)["reason"], "deadline");
+        let entries = test.audit("globex", &waits);
+        assert!(entries.iter().any(|e| e["action"] == "skill.invoke" && e["detail"]["reason"] == "deadline"));
+    });
 }

@@ -33,6 +33,8 @@ fn a_wasi_request_that_the_policy_allows_is_sent_and_recorded() {
     assert_eq!(on.run_of(&answer)["egress"], json!([told, with(told.clone(), "method", json!("POST"))]));
     let mut heads = peer.heads();
     heads.sort();
+    // By which a circle through the API is found out.
+    assert!(heads.iter().all(|head| head.matches("clawhold-depth: 1").count() == 1), "{heads:?}");
     assert!(heads[1].starts_with("POST /allowed/x?q=1 HTTP/1.1\r\n") && heads[1].contains("x-a: b"), "{}", heads[1]);
     assert_eq!(heads[1].matches("content-length: 10000").count(), 1, "{}", heads[1]);
     assert_eq!(heads[1].matches("host: ").count(), 1, "{}", heads[1]);
@@ -96,6 +98,7 @@ fn hostile_18_a_wasi_guest_cannot_frame_a_message_itself() {
         "expect=100-continue",
         "upgrade=h2c",
         "proxy-anything=x",
+        "Clawhold-Depth=0",
     ] {
         let said = fetch(&on, &[with(to(&peer.origin, "/allowed/x"), "headers", json!([header]))]);
         assert!(said[0].contains("Forbidden"), "{header}: {said:?}");
