@@ -63,6 +63,8 @@ pub(crate) struct Turn {
     charged: AtomicU64,
     /// The run computes on its caller's thread, which it must leave at the next tick.
     borrowed: AtomicBool,
+    /// The run has let others go first and keeps its place; see [`Turn::let_others_go`].
+    lets_go: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -91,6 +93,7 @@ impl Gate {
             granted: AtomicU64::new(0),
             charged: AtomicU64::new(0),
             borrowed: AtomicBool::new(false),
+            lets_go: AtomicBool::new(false),
             waker: Mutex::new(None),
         })
     }
@@ -174,6 +177,58 @@ impl Turn {
         state.fair.goes_on(&self.payer.name, used, held) || self.is_borrowed()
     }
 
+    /// Gives the permit up and waits for the next one, in one step.
+    ///
+    /// In one step because a run that only gave it up would come back to the gate when its thread gets to it, and its thread
+    /// may have begun with the very run that was let in: it would wait behind that one where the gate does not see it.
+    pub(crate) fn let_others_go(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let (turn, mut asked) = (Arc::clone(self), false);
+        poll_fn(move |cx| {
+            if asked {
+                // The gate lets nobody in that has no permit.
+                return Poll::Ready(());
+            }
+            asked = true;
+            turn.lets_go.store(true, Ordering::Relaxed);
+            // On its caller's thread a run keeps its permit while it moves to the guests' threads, where it is looked at anew.
+            if !turn.is_borrowed() {
+                turn.queue_again(cx.waker());
+            }
+            Poll::Pending
+        })
+    }
+
+    fn queue_again(self: &Arc<Self>, waker: &Waker) {
+        self.keep(waker);
+        let mut state = self.gate.lock();
+        state.next += 1;
+        let ticket = state.next;
+        let waits = state.fair.arrive(Arc::clone(&self.payer.name), self.payer.weight, ticket) != Arrival::Granted;
+        if waits {
+            self.ticket.store(ticket, Ordering::Relaxed);
+            self.standing.store(WAITS, Ordering::Release);
+            state.waiting.insert(ticket, Arc::clone(self));
+        }
+        let waker = self.hand_on(&mut state);
+        drop(state);
+        let own = if waits { None } else { self.waker() };
+        own.into_iter().chain(waker).for_each(Waker::wake);
+    }
+
+    /// Gives a permit back. Gives whom to wake, now that it has one.
+    fn hand_on(&self, state: &mut State) -> Option<Waker> {
+        let now = self.gate.now();
+        let used = now.saturating_sub(self.charged.load(Ordering::Relaxed));
+        let next = state.fair.give_back(&self.payer.name, used)?;
+        let next = state.waiting.remove(&next)?;
+        next.granted_at(now);
+        next.waker()
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Gives the permit back if it is held, or leaves the queue.
     pub(crate) fn leave(&self) {
         // Only the run itself ends its being away.
@@ -183,14 +238,7 @@ impl Turn {
         let mut state = self.gate.lock();
         match self.standing.swap(AWAY, Ordering::AcqRel) {
             HOLDS => {
-                let now = self.gate.now();
-                let used = now.saturating_sub(self.charged.load(Ordering::Relaxed));
-                let next = state.fair.give_back(&self.payer.name, used);
-                let next = next.and_then(|ticket| state.waiting.remove(&ticket));
-                let waker = next.and_then(|next| {
-                    next.granted_at(now);
-                    next.waker.lock().unwrap_or_else(PoisonError::into_inner).take()
-                });
+                let waker = self.hand_on(&mut state);
                 drop(state);
                 if let Some(waker) = waker {
                     waker.wake();
@@ -265,7 +313,8 @@ impl<F: Future + ?Sized> Future for Gated<F> {
             return Poll::Pending;
         }
         let polled = self.inner.as_mut().poll(cx);
-        if polled.is_pending() && !self.turn.is_borrowed() {
+        let lets_go = self.turn.lets_go.swap(false, Ordering::Relaxed);
+        if polled.is_pending() && !lets_go && !self.turn.is_borrowed() {
             self.turn.leave();
         }
         polled
@@ -311,6 +360,43 @@ mod tests {
         drop(first);
         drop(granted);
         soon(gate.pass(Payer::named("d"))).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_lets_others_go_is_in_the_queue_at_once_and_comes_back_in_its_turn() {
+        let gate = Gate::new(1, None);
+        let turn = gate.turn(Payer::named("a"));
+        let mut run = Box::pin(Gated::new(Arc::clone(&turn), Box::pin(turn.let_others_go())));
+        let mut other = Box::pin(gate.pass(Payer::named("b")));
+        assert!(poll_once(run.as_mut()).is_pending() && turn.holds(), "nobody else waited");
+        assert!(poll_once(run.as_mut()).is_ready());
+        let mut run = Box::pin(Gated::new(Arc::clone(&turn), Box::pin(turn.let_others_go())));
+        assert!(poll_once(other.as_mut()).is_pending());
+        assert!(poll_once(run.as_mut()).is_pending() && !turn.holds());
+        // It is not polled again before the other gives the permit back, and gets it all the same.
+        assert!(!gate.is_quiet());
+        let Poll::Ready(pass) = poll_once(other.as_mut()) else { panic!("the other did not get the permit") };
+        drop(pass);
+        assert!(gate.is_quiet() && turn.holds());
+        assert!(poll_once(run.as_mut()).is_ready());
+        turn.leave();
+        assert!(gate.lock().fair.has_free());
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_dropped_while_it_lets_others_go_leaves_the_queue() {
+        let gate = Gate::new(1, None);
+        let turn = gate.turn(Payer::named("a"));
+        let mut run = Box::pin(Gated::new(Arc::clone(&turn), Box::pin(turn.let_others_go())));
+        poll_fn(|cx| turn.poll_acquire(cx)).await;
+        let mut other = Box::pin(gate.pass(Payer::named("b")));
+        assert!(poll_once(other.as_mut()).is_pending());
+        assert!(poll_once(run.as_mut()).is_pending() && !gate.is_quiet());
+        drop(run);
+        turn.leave();
+        assert!(gate.is_quiet());
+        drop(soon(other).await);
+        assert!(gate.lock().fair.has_free());
     }
 
     fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {

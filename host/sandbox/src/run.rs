@@ -197,7 +197,7 @@ impl<T: Send + 'static> Sandbox<T> {
                 return Err(Stop(Reason::Deadline).into());
             }
             if turn.should_yield() {
-                return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
+                return Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn.let_others_go())));
             }
             // Letting other runs go first when none waits would cost every run that computes. Another thread of the host
             // may wait for the core, though, and Linux lets a busy one keep it for up to 4 ms.
