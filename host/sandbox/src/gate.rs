@@ -185,7 +185,9 @@ impl Turn {
         let (turn, mut asked) = (Arc::clone(self), false);
         poll_fn(move |cx| {
             if asked {
-                // The gate lets nobody in that has no permit.
+                // The gate lets nobody in that has no permit. The run before on this thread has just woken up whoever waits for
+                // its end, perhaps on this very core.
+                std::thread::yield_now();
                 return Poll::Ready(());
             }
             asked = true;

@@ -34,8 +34,10 @@ pub struct Rules {
     /// The most that an account may be above the floor, in nanoseconds of weighted use. 50 ms: a payer that was alone
     /// for a minute is served again after at most this much of others' use.
     pub window: u64,
-    /// How long a run may hold a permit while another run of a payer that has not used more waits, in nanoseconds.
-    /// 2 ms: runs of one payer, and payers with equal use, take turns instead of running to their end.
+    /// How long a run may hold a permit while another run of a payer that has not used more waits, in nanoseconds, and how
+    /// much a payer may use from its first permit on before one that has used a little less takes it away.
+    /// 2 ms: runs of one payer, and payers with about equal use, take turns instead of running to their end; and a short run is
+    /// not cut in two because it has, with its own first microseconds, used more than one that has used the processor up to then.
     pub slice: u64,
     /// Use by all others after which a waiting payer goes first once, in nanoseconds. 200 ms.
     pub patience: u64,
@@ -71,6 +73,8 @@ struct Account {
     /// Weighted use in nanoseconds, on the gate's own scale.
     used: u64,
     holds: u32,
+    /// Nanoseconds used since the payer held no permit last.
+    burst: u64,
     waiting: VecDeque<Ticket>,
     /// What all together had used when the payer began to wait, or had its last turn.
     since: u64,
@@ -79,6 +83,18 @@ struct Account {
 impl Account {
     fn is_active(&self) -> bool {
         self.holds > 0 || !self.waiting.is_empty()
+    }
+
+    fn take(&mut self) {
+        if self.holds == 0 {
+            self.burst = 0;
+        }
+        self.holds += 1;
+    }
+
+    /// Whether it has had its slice, or is a slice ahead of somebody who waits.
+    fn is_ahead_of(&self, waiting: u64, slice: u64) -> bool {
+        self.used > waiting && (self.burst >= slice || self.used - waiting >= slice)
     }
 }
 
@@ -128,6 +144,7 @@ impl<K: Clone + Eq + Hash + Ord> Fair<K> {
             weight,
             used: floor,
             holds: 0,
+            burst: 0,
             waiting: VecDeque::new(),
             since: 0,
         });
@@ -139,7 +156,7 @@ impl<K: Clone + Eq + Hash + Ord> Fair<K> {
         }
         if self.free > 0 {
             debug_assert!(self.queue.is_empty(), "a permit is free and somebody waits");
-            account.holds += 1;
+            account.take();
             self.free -= 1;
             self.holders.insert(payer);
             self.raise_floor();
@@ -151,17 +168,19 @@ impl<K: Clone + Eq + Hash + Ord> Fair<K> {
             self.wait(payer.clone());
         }
         self.raise_floor();
-        let preempts = self.holders.iter().any(|holder| *holder != payer && self.accounts[holder].used >= used);
+        // A holder has used something since it was charged last, which is not known here: equal use is enough to ask.
+        let asks = |holder: &K| self.accounts[holder].is_ahead_of(used.saturating_sub(1), self.rules.slice);
+        let preempts = self.holders.iter().any(|holder| *holder != payer && asks(holder));
         Arrival::Waits { preempts }
     }
 
-    /// A run that holds a permit has used it for so many nanoseconds more, and goes on. Gives whether it should let
-    /// go: somebody with less use waits, or its slice is over and somebody with no more use waits.
+    /// A run that holds a permit has used it for so many nanoseconds more, `held` since it was granted, and goes on. Gives whether
+    /// it should let go: somebody with less use waits and the payer has had its slice, or the run has and somebody with no more
+    /// use waits.
     pub fn goes_on(&mut self, payer: &K, used: u64, held: u64) -> bool {
         self.charge(payer, used);
-        let Some((lowest, _)) = self.queue.first() else { return false };
-        let own = self.accounts.get(payer).map_or(0, |account| account.used);
-        *lowest < own || (*lowest == own && held >= self.rules.slice)
+        let (Some((lowest, _)), Some(own)) = (self.queue.first(), self.accounts.get(payer)) else { return false };
+        own.is_ahead_of(*lowest, self.rules.slice) || (*lowest <= own.used && held >= self.rules.slice)
     }
 
     /// A run has used its permit for so many nanoseconds more and gives it back. Gives who has it now.
@@ -224,7 +243,7 @@ impl<K: Clone + Eq + Hash + Ord> Fair<K> {
         self.wait_no_more(&payer);
         let account = self.accounts.get_mut(&payer).expect("who waits has an account");
         let ticket = account.waiting.pop_front().expect("a payer in the queue has a run that waits");
-        account.holds += 1;
+        account.take();
         self.free -= 1;
         self.holders.insert(payer.clone());
         if !account.waiting.is_empty() {
@@ -247,11 +266,12 @@ impl<K: Clone + Eq + Hash + Ord> Fair<K> {
     }
 
     fn charge(&mut self, payer: &K, used: u64) {
-        let Some(account) = self.accounts.get(payer) else { return };
-        let (before, waits) = (account.used, !account.waiting.is_empty());
+        let Some(account) = self.accounts.get_mut(payer) else { return };
+        account.burst = account.burst.saturating_add(used);
+        let (before, weight, waits) = (account.used, account.weight, !account.waiting.is_empty());
         self.served = self.served.saturating_add(used);
         // At least one: two payers with equal use must not hold each other up for ever.
-        self.put(payer, before.saturating_add((used / account.weight).max(1)), waits);
+        self.put(payer, before.saturating_add((used / weight).max(1)), waits);
         self.raise_floor();
         let most = self.floor.saturating_add(self.rules.window);
         if self.accounts[payer].used > most {

@@ -102,6 +102,25 @@ fn a_newcomer_goes_before_whoever_burns_and_asks_it_to_look_up() {
 }
 
 #[test]
+fn a_short_run_is_not_cut_in_two_by_who_burns() {
+    let mut machine = Machine::new(rules(2));
+    for _ in 0..10 {
+        machine.arrive(1);
+    }
+    for _ in 0..500 {
+        machine.tick();
+    }
+    machine.arrive(2);
+    assert_eq!(machine.give_back(0, 1).0, 1);
+    machine.arrive(1);
+    assert!(machine.holding.iter().any(|(payer, _, _)| *payer == 2), "the newcomer came in");
+    // It began where the other stood, so it is the one with more use from now on, and has its slice all the same.
+    assert!(!machine.gate.goes_on(&2, TICK * 9 / 10, TICK * 9 / 10));
+    assert!(!machine.gate.goes_on(&2, TICK, TICK * 19 / 10));
+    assert!(machine.gate.goes_on(&2, TICK, TICK * 29 / 10), "a longer one takes turns");
+}
+
+#[test]
 fn runs_of_one_payer_take_turns() {
     let mut machine = Machine::new(rules(1));
     let first = machine.arrive(1);
