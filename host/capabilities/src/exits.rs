@@ -65,9 +65,12 @@ impl Exits<'_> {
     /// Enters a request into the journal.
     pub(crate) fn begin(&self, method: &str) -> Told {
         let mut journal = lock(self.journal);
-        let before = journal.egress.len();
-        // More than may be sent, and no more than a guest without WASI could cause.
-        if before < self.limits.host_calls as usize {
+        let before = journal.requests as usize;
+        journal.requests += 1;
+        // Those that may be sent, and the first that may not.
+        if before > self.limits.http_requests as usize {
+            journal.requests_not_listed += 1;
+        } else {
             journal.egress.push(Egress {
                 method: method.to_owned(),
                 origin: String::new(),

@@ -25,7 +25,11 @@ pub struct Journal {
     pub host_calls: u32,
     /// Calls of WASI functions.
     pub wasi_calls: u32,
-    /// HTTP requests, sent and refused. One that was cut off with the run has neither status nor rule.
+    /// HTTP requests, sent and refused.
+    pub requests: u32,
+    /// Those beyond the limit that are not in `egress`.
+    pub requests_not_listed: u32,
+    /// The others. One that was cut off with the run has neither status nor rule.
     pub egress: Vec<Egress>,
     /// Secrets that were used, with the version of each.
     pub secrets: BTreeMap<String, i64>,

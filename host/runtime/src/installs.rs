@@ -1,6 +1,7 @@
 //! Installing packages: plan, consent, pin.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use clawhold_marketplace::{Plan, SkillSpec, plan};
 use clawhold_store::PutInstall;
@@ -10,6 +11,7 @@ use clawhold_tenancy::permit::{ListInstalls, ListSkills, PlanInstall, PutInstall
 use clawhold_tenancy::{Context, Digest, PackageName, Permit, SecretName, SkillName, TenantId};
 use semver::Version as Number;
 use serde_json::Value;
+use tracing::Instrument;
 
 use crate::{Host, Install, InstalledSkill, Problem, Version};
 
@@ -47,7 +49,7 @@ impl Host {
 
     /// Installs, or changes an install, if `consent` says yes to what it would be allowed.
     pub async fn put_install(
-        &self,
+        self: &Arc<Self>,
         cx: &Context,
         permit: &Permit<PutInstallAction>,
         ask: &InstallAsk,
@@ -80,6 +82,7 @@ impl Host {
         let install = tx.install(&ask.package).await?.ok_or(Problem::NotFound("install"))?;
         tx.commit(event).await?;
         self.resolved.forget(permit.tenant());
+        self.make_ready(permit.tenant(), names);
         Ok((install, view))
     }
 
@@ -139,6 +142,20 @@ impl Host {
             found.push((one, spec));
         }
         Ok((found, next))
+    }
+
+    /// Brings an install's code into memory before its first call, which then need not wait for the disk.
+    fn make_ready(self: &Arc<Self>, tenant: &TenantId, names: Vec<SkillName>) {
+        let (host, tenant) = (Arc::clone(self), tenant.clone());
+        let ready = async move {
+            // All skills of a package are one component.
+            if let Some(skill) = names.first()
+                && let Err(problem) = host.resolve(&tenant, skill).await
+            {
+                tracing::warn!(%tenant, %skill, %problem, "an install is made ready when it is called");
+            }
+        };
+        tokio::spawn(ready.in_current_span());
     }
 
     async fn planned(&self, tenant: &TenantId, ask: &InstallAsk) -> Result<PlanView, Problem> {

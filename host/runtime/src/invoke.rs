@@ -8,6 +8,7 @@ use clawhold_marketplace::{Mismatch, Schema, read_json};
 use clawhold_sandbox::contract::exports::clawhold::skill::handler::{Context as GuestContext, Error as SkillError};
 use clawhold_sandbox::{Budget, Call, Failure, Finished};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::limits::MIB;
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::run::{Reason, Record, Usage};
 use clawhold_tenancy::{CALL_DEPTH, Context, Digest, PackageName, Permit, RunId, RunLimits, SkillName, TenantId};
@@ -19,11 +20,18 @@ use crate::admission::Ticket;
 use crate::resolve::Ready;
 use crate::{Host, Problem};
 
-/// Comparisons of a schema check that the API's own threads may do: a millisecond or so.
+/// Comparisons of a schema check, and bytes of JSON, that the API's own threads may deal with: a millisecond or so.
 const LITTLE_WORK: u64 = 1_000_000;
-/// The most that any check may be: some ten seconds of one core. An input of 1 MiB reaches it under a schema of a
-/// thousand parts.
-const MOST_WORK: u64 = 1_000_000_000;
+const LITTLE_JSON: usize = 64 << 10;
+/// The most that any check may be: some two seconds of one core. An input of 1 MiB reaches it under a schema of two hundred
+/// parts.
+const MOST_WORK: u64 = 200_000_000;
+
+/// Memory of a JSON value beside its text, for each comma, colon or opening bracket in it: a value, and its share of what a map
+/// or a growing list keeps.
+const JSON_VALUE_BYTES: u64 = 96;
+/// JSON up to this size is not charged: it can take no more than half a megabyte.
+const SMALL_JSON: usize = 4 << 10;
 
 /// An answer, and what it took.
 #[derive(Debug)]
@@ -53,6 +61,15 @@ struct Admitted {
     ticket: Ticket,
 }
 
+/// Why a text is no input or output.
+enum Unfit {
+    Json(serde_json::Error),
+    Schema(Mismatch),
+    /// The tenant's runs use all its memory.
+    Memory,
+    Stopped(Reason),
+}
+
 /// Why a run gave no answer.
 enum NoAnswer {
     Skill(&'static str, String),
@@ -75,7 +92,7 @@ impl Host {
         }
         let quota = self.quotas.of(tenant);
         let ticket = self.admission.enter(tenant, &quota)?;
-        let ready = self.resolve(tenant, skill).await?;
+        let ready = self.resolve_in_time(tenant, skill, started + quota.limits.within(&self.ceiling).wall()).await?;
         let limits = ready.policy.limits.within(&quota.limits).within(&self.ceiling);
         if cx.depth >= CALL_DEPTH {
             let why =
@@ -128,15 +145,15 @@ impl Host {
 
     async fn run_to_the_end(self: Arc<Self>, admitted: Admitted, input: String) -> Result<Invoked, Problem> {
         let Admitted { cx, tenant, ready, skill, limits, started, ticket } = admitted;
-        let value = read_json(&input).map_err(|e| {
-            Problem::invalid("input", format!("it is not JSON: {e}; send the skill's input as the body"))
-        })?;
-        let work = ready.input().work(input.len());
-        checked(&ready, Ready::input, value, work).await?.map_err(|mismatch| {
-            let detail = format!("{}; see the skill's input schema", mismatch.problem);
-            Problem::invalid(format!("input{}", at(&mismatch.place)), detail)
-        })?;
         let deadline = started + limits.wall();
+        let input = match self.fit(&ready, Ready::input, input, Ok, &ticket, deadline).await {
+            Ok(input) => input,
+            Err(Unfit::Stopped(reason)) => {
+                let why = format!("{}: the input was not checked in time; {}", reason.what(), reason.remedy());
+                return self.not_begun(&cx, &tenant, &ready, &skill, reason, why).await;
+            }
+            Err(unfit) => return Err(no_input(unfit, &ticket)),
+        };
         let Some(slot) = self.sandbox.slot(ticket.payer.clone(), deadline).await else {
             let why = format!("{}: no run slot came free; call again", Reason::Deadline.what());
             return self.not_begun(&cx, &tenant, &ready, &skill, Reason::Deadline, why).await;
@@ -160,7 +177,7 @@ impl Host {
         let mut journal = std::mem::take(&mut *lock(&journal));
         let mut usage = finished.usage.clone();
         usage.host_calls = journal.host_calls.saturating_add(journal.wasi_calls);
-        let answer = judge(finished, &ready, &mut journal).await?;
+        let answer = self.judge(finished, &ready, &mut journal, &ticket, deadline).await;
         let (reason, message) = match &answer {
             Ok(_) => (Reason::Ok, String::new()),
             Err(NoAnswer::Skill(kind, message)) => (Reason::SkillError, format!("{kind}: {message}")),
@@ -224,48 +241,100 @@ fn guest_context(
     }
 }
 
-/// What the caller gets: an output that was checked, or the reason why there is none.
-async fn judge(
-    finished: Finished<RunHost, Result<String, SkillError>>,
-    ready: &Arc<Ready>,
-    journal: &mut Journal,
-) -> Result<Result<Box<RawValue>, NoAnswer>, Problem> {
-    let output = match answered(finished, journal) {
-        Ok(output) => output,
-        Err(why) => return Ok(Err(why)),
-    };
-    let invalid = |what: String| {
-        let reason = Reason::OutputInvalid;
-        NoAnswer::Stopped(reason, format!("the skill's output {what}; {}", reason.remedy()))
-    };
-    let value = match read_json(&output) {
-        Ok(value) => value,
-        Err(error) => return Ok(Err(invalid(format!("is not JSON ({error})")))),
-    };
-    let work = ready.output().work(output.len());
-    if let Err(mismatch) = checked(ready, Ready::output, value, work).await? {
-        return Ok(Err(invalid(format!("does not fit its schema: {mismatch}"))));
+impl Host {
+    /// What the caller gets: an output that was checked, or the reason why there is none.
+    async fn judge(
+        &self,
+        finished: Finished<RunHost, Result<String, SkillError>>,
+        ready: &Arc<Ready>,
+        journal: &mut Journal,
+        ticket: &Ticket,
+        deadline: Instant,
+    ) -> Result<Box<RawValue>, NoAnswer> {
+        let output = answered(finished, journal)?;
+        let fit = self.fit(ready, Ready::output, output, RawValue::from_string, ticket, deadline).await;
+        fit.map_err(|unfit| {
+            let (reason, what) = match unfit {
+                Unfit::Json(error) => (Reason::OutputInvalid, format!("the skill's output is not JSON ({error})")),
+                Unfit::Schema(mismatch) => {
+                    (Reason::OutputInvalid, format!("the skill's output does not fit its schema: {mismatch}"))
+                }
+                Unfit::Memory => {
+                    let what = "the skill's output needs more memory to be checked than the tenant's other runs leave of \
+                                its max_memory_mb";
+                    (Reason::Memory, what.to_owned())
+                }
+                Unfit::Stopped(reason) => (reason, format!("{}: the output was not checked in time", reason.what())),
+            };
+            NoAnswer::Stopped(reason, format!("{what}; {}", reason.remedy()))
+        })
     }
-    Ok(RawValue::from_string(output).map_err(|e| invalid(format!("is not JSON ({e})"))))
+
+    /// Reads a text as JSON and checks it against a schema: here when that is little work, else in the tenant's turn, until the
+    /// run's deadline. What it takes of memory is the tenant's.
+    async fn fit<R: Send + 'static>(
+        &self,
+        ready: &Arc<Ready>,
+        schema: fn(&Ready) -> &Schema,
+        text: String,
+        keep: fn(String) -> Result<R, serde_json::Error>,
+        ticket: &Ticket,
+        deadline: Instant,
+    ) -> Result<R, Unfit> {
+        let work = schema(ready).work(text.len());
+        if work > MOST_WORK {
+            let problem = "it is too large for a schema of this size; send less, or make the schema simpler".to_owned();
+            return Err(Unfit::Schema(Mismatch { place: "(the whole value)".to_owned(), problem }));
+        }
+        let taken = ticket.memory.take(json_bytes(&text)).ok_or(Unfit::Memory)?;
+        let (little, ready) = (work <= LITTLE_WORK && text.len() <= LITTLE_JSON, Arc::clone(ready));
+        let check = move || {
+            let _held = taken;
+            let value = read_json(&text).map_err(Unfit::Json)?;
+            schema(&ready).check(&value).map_err(Unfit::Schema)?;
+            keep(text).map_err(Unfit::Json)
+        };
+        if little {
+            return check();
+        }
+        self.sandbox.on_behalf(ticket.payer.clone(), deadline, check).await.map_err(Unfit::Stopped)?
+    }
 }
 
-/// Checks a value against a schema: here when it is little work, else on a thread where nobody waits for a turn.
-async fn checked(
-    ready: &Arc<Ready>,
-    schema: fn(&Ready) -> &Schema,
-    value: Value,
-    work: u64,
-) -> Result<Result<(), Mismatch>, Problem> {
-    if work > MOST_WORK {
-        let problem = "it is too large for a schema of this size; send less, or make the schema simpler".to_owned();
-        return Ok(Err(Mismatch { place: "(the whole value)".to_owned(), problem }));
+/// At most how much memory a text takes once it is read.
+fn json_bytes(text: &str) -> u64 {
+    if text.len() <= SMALL_JSON {
+        return 0;
     }
-    if work <= LITTLE_WORK {
-        return Ok(schema(ready).check(&value));
+    let (mut parts, mut quoted, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b',' | b':' | b'[' | b'{' if !quoted => parts += 1,
+            _ => {}
+        }
     }
-    let ready = Arc::clone(ready);
-    let check = tokio::task::spawn_blocking(move || schema(&ready).check(&value));
-    check.await.map_err(|e| Problem::internal("a schema could not be checked", e))
+    text.len() as u64 + JSON_VALUE_BYTES * parts
+}
+
+fn no_input(unfit: Unfit, ticket: &Ticket) -> Problem {
+    match unfit {
+        Unfit::Json(error) => {
+            Problem::invalid("input", format!("it is not JSON: {error}; send the skill's input as the body"))
+        }
+        Unfit::Schema(mismatch) => {
+            let detail = format!("{}; see the skill's input schema", mismatch.problem);
+            Problem::invalid(format!("input{}", at(&mismatch.place)), detail)
+        }
+        Unfit::Memory => Problem::Quota {
+            dimension: "max_memory_mb",
+            limit: ticket.memory.most() / MIB,
+            used: ticket.memory.used().div_ceil(MIB),
+        },
+        Unfit::Stopped(reason) => Problem::internal("an input could not be checked", reason),
+    }
 }
 
 /// What the guest gave, or why it gave nothing.
@@ -323,7 +392,7 @@ fn events(cx: &Context, record: &Record, journal: Journal) -> Vec<Event> {
         "policy_version": record.policy_version, "secrets": record.secrets, "egress": record.egress,
         "reason": record.reason, "fuel": record.usage.fuel, "memory_bytes": record.usage.memory_bytes,
         "host_calls": record.usage.host_calls, "duration_us": record.usage.duration_us,
-        "audit_entries_refused": journal.notes_refused,
+        "audit_entries_refused": journal.notes_refused, "requests_not_listed": journal.requests_not_listed,
     });
     events.push(of_run("skill.invoke", format!("skill:{}", record.skill), outcome, detail.to_string().into_bytes()));
     events
@@ -340,4 +409,19 @@ fn shortened(message: String) -> String {
 
 fn lock(journal: &Mutex<Journal>) -> std::sync::MutexGuard<'_, Journal> {
     journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_charged_for_its_values_and_not_for_what_stands_in_strings() {
+        let list = |item: &str| format!("[{}]", vec![item; 2000].join(","));
+        assert_eq!(json_bytes("[1,2,3]"), 0);
+        assert_eq!(json_bytes(&list("17")), 6001 + 2000 * JSON_VALUE_BYTES);
+        let text = format!("\"{}\"", r#",:[{\"\\,"#.repeat(1000));
+        assert_eq!(json_bytes(&text), text.len() as u64);
+        assert_eq!(json_bytes(&list(r#"{"a":"\\"}"#)), 22_001 + 6000 * JSON_VALUE_BYTES);
+    }
 }

@@ -9,6 +9,7 @@ use clawhold_sandbox::{Allowance, Budget, Payer};
 use clawhold_store::{Conflict, Publication, Store, StoreError};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
+use clawhold_tenancy::run::Reason;
 use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, Publisher, RunLimits, TraceId};
 use semver::Version as Number;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -22,9 +23,10 @@ const DESCRIBE_TIME: Duration = Duration::from_secs(2);
 const DESCRIBE_FUEL: u64 = 200_000_000;
 const DESCRIBE_HOST_CALLS: u32 = 16;
 
-/// Whose share of slots and processor packages use while they describe themselves: one for all publishers, and no
-/// tenant's, since a colon is in no tenant's id.
-const DESCRIBES: &str = "host:describe";
+/// Whose share of slots, processor and compiler a publisher's packages use: no tenant's, since a colon is in no tenant's id.
+pub(crate) fn payer_of(publisher: &Publisher) -> Payer {
+    Payer::named(&format!("publisher:{publisher}"))
+}
 
 /// Publications under way at a time, over all publishers and of one. Each holds its package several times over, 64 MiB at the
 /// most, and they are compiled one after the other.
@@ -166,7 +168,8 @@ impl Host {
             return published_before(there, package.digest);
         }
 
-        let described = self.describe(&wasm, &package.manifest.limits(), stage).await;
+        let payer = payer_of(permit.resource());
+        let described = self.describe(&wasm, &package.manifest.limits(), payer, stage).await;
         if let Err(Problem::Package(_)) = described {
             // What is refused leaves nothing behind, or a publisher could fill the disk with it.
             self.sandbox.discard(package.digest).await;
@@ -236,15 +239,15 @@ impl Host {
         &self,
         wasm: &[u8],
         asked: &RunLimits,
+        payer: Payer,
         stage: &watch::Sender<Stage>,
     ) -> Result<Vec<SkillSpec>, Problem> {
         stage.send_replace(Stage::Compiling);
-        let skill = self.sandbox.publish(wasm.to_vec()).await?;
+        let skill = self.sandbox.publish(payer.clone(), wasm.to_vec()).await?;
         stage.send_replace(Stage::Describing);
         let limits = RunLimits { fuel: DESCRIBE_FUEL, host_calls: DESCRIBE_HOST_CALLS, ..asked.within(&self.ceiling) };
         let started = Instant::now();
         let deadline = started + DESCRIBE_TIME;
-        let payer = Payer::named(DESCRIBES);
         let slot =
             self.sandbox.slot(payer.clone(), deadline).await.ok_or_else(|| {
                 Problem::Unavailable("all run slots are in use; publish again in a moment".to_owned())
@@ -254,7 +257,11 @@ impl Host {
         let memory = Allowance::new(limits.memory_bytes);
         let budget = Budget { limits, started, deadline, payer, memory };
         let finished = self.sandbox.describe(slot, skill, budget, host).await;
+        let began = finished.usage.fuel > 0;
         let described = finished.outcome.map_err(|failure| {
+            if failure.reason == Reason::Deadline && !began {
+                return Problem::Unavailable("the processor is in use by others; publish again in a moment".to_owned());
+            }
             let fatal = journal.lock().ok().and_then(|journal| journal.fatal.clone());
             Problem::Package(format!(
                 "the component did not say what it offers ({}): {}",

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
 use clawhold_marketplace::{Schema, SkillSpec};
@@ -10,8 +10,9 @@ use clawhold_sandbox::Skill;
 use clawhold_tenancy::policy::Policy;
 use clawhold_tenancy::{Digest, PackageName, SkillName, TenantId};
 use moka::future::Cache;
+use tracing::Instrument;
 
-use crate::packages::skills_of;
+use crate::packages::{payer_of, skills_of};
 use crate::{Host, Problem};
 
 /// How long an install is believed before the database is asked again: what another node changed holds here
@@ -75,6 +76,27 @@ impl Resolved {
 }
 
 impl Host {
+    /// The same, for a caller who waits until a deadline. What was begun goes on: it may have to be compiled, and the next call
+    /// finds it done.
+    pub(crate) async fn resolve_in_time(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        skill: &SkillName,
+        deadline: Instant,
+    ) -> Result<Arc<Ready>, Problem> {
+        if let Some(known) = self.resolved.ready.get(&(tenant.clone(), skill.clone())).await {
+            return known.ok_or(Problem::NotFound("skill"));
+        }
+        let (host, tenant, skill) = (Arc::clone(self), tenant.clone(), skill.clone());
+        let found = tokio::spawn(async move { host.resolve(&tenant, &skill).await }.in_current_span());
+        match tokio::time::timeout_at(deadline.into(), found).await {
+            Ok(found) => found.map_err(|e| Problem::internal("a look-up was lost", e))?,
+            Err(_elapsed) => {
+                Err(Problem::Unavailable("the skill is being made ready for its first call; call again".to_owned()))
+            }
+        }
+    }
+
     /// What runs when this tenant calls this skill.
     pub(crate) async fn resolve(&self, tenant: &TenantId, skill: &SkillName) -> Result<Arc<Ready>, Problem> {
         let key = (tenant.clone(), skill.clone());
@@ -106,7 +128,8 @@ impl Host {
             let mut tx = store.system("read a component").await?;
             tx.component(&digest).await?.ok_or_else(|| anyhow::anyhow!("the component {digest} is gone"))
         };
-        let component = self.sandbox.load(digest, wasm).await?;
+        let payer = payer_of(&put.package.publisher());
+        let component = self.sandbox.load(payer, digest, wasm).await?;
         Ok(Some(Arc::new(Ready {
             package: put.package,
             version: put.version.to_string(),

@@ -18,7 +18,6 @@ use clawhold_tenancy::Digest;
 use hmac::{Hmac, KeyInit, Mac};
 use moka::future::Cache;
 use sha2::Sha256;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -26,6 +25,7 @@ use wasmtime::component::Component;
 use crate::Refused;
 use crate::compile::{CompilerLimits, compile};
 use crate::engine::Settings;
+use crate::gate::{Gate, Payer};
 use crate::linkers::Linkers;
 use crate::run::Skill;
 use crate::shelf::Shelf;
@@ -72,8 +72,10 @@ struct Counters {
 pub(crate) struct Artifacts<T: Send + 'static> {
     engine: Engine,
     store: Arc<Files>,
-    /// One compilation at a time: tenants' calls need the cores and the memory too.
-    compiling: Semaphore,
+    /// One compilation at a time for packages that are published and one for those that tenants have: calls need the cores and
+    /// the memory too, and must not wait for publications. Within each, the publisher whose packages took the least time is next.
+    publishing: Arc<Gate>,
+    making_again: Arc<Gate>,
     compiler: CompilerLimits,
     loaded: Cache<Digest, Arc<Skill<T>>>,
     tampered: Mutex<Option<UnboundedReceiver<Digest>>>,
@@ -110,7 +112,8 @@ impl<T: Send + 'static> Artifacts<T> {
                 tampering,
             }),
             tampered: Mutex::new(Some(tampered)),
-            compiling: Semaphore::new(1),
+            publishing: Gate::new(1, None),
+            making_again: Gate::new(1, None),
             compiler: settings.compiler,
             loaded: Cache::builder()
                 .max_capacity(settings.artifact_cache_bytes)
@@ -135,10 +138,33 @@ impl<T: Send + 'static> Artifacts<T> {
         self.tampered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The component, from memory, else from disk, else compiled from what `wasm` gives: once, whoever asks.
+    /// Compiles a component that is new here, unless it is there already. It is not kept in memory, and goes first when the disk
+    /// is full, until somebody loads it: publishing alone drives nobody else's out.
+    pub(crate) async fn publish(
+        &self,
+        linkers: &Linkers<T>,
+        payer: Payer,
+        wasm: Vec<u8>,
+    ) -> Result<Arc<Skill<T>>, LoadError> {
+        let digest = Digest::of(&wasm);
+        if let Some(skill) = self.loaded.get(&digest).await {
+            return Ok(skill);
+        }
+        let (component, bytes) = if let Some(found) = self.on_disk(digest, SystemTime::UNIX_EPOCH).await? {
+            found
+        } else {
+            let _alone = self.publishing.pass(payer).await;
+            self.compile(digest, wasm, SystemTime::UNIX_EPOCH).await?
+        };
+        Ok(Arc::new(Skill::link(linkers, digest, &component, bytes)?))
+    }
+
+    /// The component, from memory, else from disk, else compiled from what `wasm` gives: once, whoever asks. `payer` stands for
+    /// its publisher.
     pub(crate) async fn load<W>(
         &self,
         linkers: &Linkers<T>,
+        payer: Payer,
         digest: Digest,
         wasm: W,
     ) -> Result<Arc<Skill<T>>, LoadError>
@@ -149,14 +175,12 @@ impl<T: Send + 'static> Artifacts<T> {
             return Ok(skill);
         }
         let made = self.loaded.try_get_with(digest, async {
-            let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
-            let on_disk = blocking(move || Ok(store.read(digest).and_then(|native| {
-                    let stale = |why: &String| tracing::warn!(%digest, why, "an artifact is of another engine and is made again");
-                    map(&engine, &native).inspect_err(stale).ok()
-                }))).await?;
-            let (component, bytes) = match on_disk {
-                Some(found) => found,
-                None => self.compile(digest, wasm.await.map_err(|e| LoadError::Host(format!("{e:#}")))?).await?,
+            let (component, bytes) = if let Some(found) = self.on_disk(digest, SystemTime::now()).await? {
+                found
+            } else {
+                let _alone = self.making_again.pass(payer).await;
+                let wasm = wasm.await.map_err(|e| LoadError::Host(format!("{e:#}")))?;
+                self.compile(digest, wasm, SystemTime::now()).await?
             };
             Skill::link(linkers, digest, &component, bytes).map(Arc::new).map_err(LoadError::from)
         });
@@ -174,16 +198,25 @@ impl<T: Send + 'static> Artifacts<T> {
         .await;
     }
 
-    async fn compile(&self, digest: Digest, wasm: Vec<u8>) -> Result<(Component, u64), LoadError> {
+    async fn on_disk(&self, digest: Digest, used: SystemTime) -> Result<Option<(Component, u64)>, LoadError> {
+        let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
+        let read = move || {
+            let stale =
+                |why: &String| tracing::warn!(%digest, why, "an artifact is of another engine and is made again");
+            store.read(digest, used).and_then(|native| map(&engine, &native).inspect_err(stale).ok())
+        };
+        blocking(move || Ok(read())).await
+    }
+
+    async fn compile(&self, digest: Digest, wasm: Vec<u8>, used: SystemTime) -> Result<(Component, u64), LoadError> {
         if Digest::of(&wasm) != digest {
             return Err(LoadError::Host(format!("the stored component is not {digest}")));
         }
-        let _alone = self.compiling.acquire().await.map_err(|e| LoadError::Host(e.to_string()))?;
         self.store.counters.compiled.fetch_add(1, Ordering::Relaxed);
         let native = compile(&wasm, self.compiler).await?;
         let (engine, store) = (self.engine.clone(), Arc::clone(&self.store));
         blocking(move || {
-            if let Err(error) = store.write(digest, &native) {
+            if let Err(error) = store.write(digest, &native, used) {
                 // The next start compiles again; that is slow and not wrong.
                 tracing::warn!(%digest, error = format!("{error:#}"), "an artifact could not be kept");
             }
@@ -209,12 +242,14 @@ impl Files {
         mac
     }
 
-    /// The native code, if the file is there and this host made it.
-    fn read(&self, digest: Digest) -> Option<Vec<u8>> {
+    /// The native code, if the file is there and this host made it. It counts as used then, unless that is the epoch.
+    fn read(&self, digest: Digest, used: SystemTime) -> Option<Vec<u8>> {
         let mut file = match self.dir.open(self.name(digest)) {
             Ok(file) => file,
             Err(error) => {
-                if error.kind() != ErrorKind::NotFound {
+                if error.kind() == ErrorKind::NotFound {
+                    self.shelf().forget(&self.name(digest));
+                } else {
                     tracing::warn!(%digest, %error, "an artifact cannot be opened and is made again");
                 }
                 return None;
@@ -231,30 +266,32 @@ impl Files {
             let _heard = self.tampering.send(digest);
             return None;
         }
-        let now = SystemTime::now();
-        // The time in the file is for the next start; not being able to set it costs a file its place, no more.
-        let file = file.into_std();
-        let _kept = file.set_times(FileTimes::new().set_modified(now));
-        self.shelf().touch(&self.name(digest), now);
+        if used > SystemTime::UNIX_EPOCH {
+            // The time in the file is for the next start; not being able to set it costs a file its place, no more.
+            let _kept = file.into_std().set_times(FileTimes::new().set_modified(used));
+            self.shelf().touch(&self.name(digest), used);
+        }
         Some(native)
     }
 
-    fn write(&self, digest: Digest, native: &[u8]) -> anyhow::Result<()> {
+    fn write(&self, digest: Digest, native: &[u8], used: SystemTime) -> anyhow::Result<()> {
         let name = self.name(digest);
         let mut unique = [0; 8];
         getrandom::fill(&mut unique).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
         let draft = format!("{name}.{}{DRAFT}", hex::encode(unique));
-        let mut file = self.dir.open_with(&draft, OpenOptions::new().write(true).create_new(true).mode(0o600))?;
+        let mut file =
+            self.dir.open_with(&draft, OpenOptions::new().write(true).create_new(true).mode(0o600))?.into_std();
         let written = file
             .write_all(&self.mac(digest, native).finalize().into_bytes())
             .and_then(|()| file.write_all(native))
+            .and_then(|()| file.set_modified(used))
             .and_then(|()| file.sync_all())
             .and_then(|()| self.dir.rename(&draft, &self.dir, &name));
         if let Err(error) = written {
             let _unused = self.dir.remove_file(&draft);
             return Err(error.into());
         }
-        let excess = self.shelf().put(&name, (native.len() + MAC_BYTES) as u64, SystemTime::now());
+        let excess = self.shelf().put(&name, (native.len() + MAC_BYTES) as u64, used);
         for name in excess {
             self.counters.evicted.fetch_add(1, Ordering::Relaxed);
             self.remove(&name);

@@ -105,6 +105,8 @@ pub struct Sandbox<T: Send + 'static> {
     /// Run slots go to the tenant that used them least, like permits, and are not taken away.
     pub(crate) slots: Arc<Gate>,
     pub(crate) gate: Arc<Gate>,
+    /// Turns at the host's own work for tenants, such as checking large values.
+    pub(crate) chores: Arc<Gate>,
     pub(crate) clock: Arc<Clock>,
     cut: watch::Sender<bool>,
     guests: Guests,
@@ -135,6 +137,7 @@ impl<T: Send + 'static> Sandbox<T> {
             artifacts,
             slots,
             gate,
+            chores: Gate::new(1, None),
             clock,
             cut: watch::Sender::new(false),
             guests: Guests(Some(guests)),

@@ -31,7 +31,7 @@ pub use artifacts::{Counts, LoadError};
 pub use compile::{CompilerLimits, compiler_process};
 pub use engine::{Sandbox, Settings};
 pub use gate::{Payer, fair};
-pub use meter::{Allowance, Guest, Stop};
+pub use meter::{Allowance, Guest, Stop, Taken};
 pub use prescan::{Prescan, Refused, limits as prescan_limits, prescan};
 pub use run::{Budget, Call, Failure, Finished, Skill, Slot};
 

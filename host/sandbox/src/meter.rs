@@ -41,6 +41,16 @@ impl Allowance {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// What it allows.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// Takes so many bytes until the answer is dropped, if there are as many.
+    pub fn take(self: &Arc<Self>, bytes: u64) -> Option<Taken> {
+        self.draw(bytes).then(|| Taken { of: Arc::clone(self), bytes })
+    }
+
     fn draw(&self, bytes: u64) -> bool {
         let drawn = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(bytes).filter(|used| *used <= self.most)
@@ -50,6 +60,19 @@ impl Allowance {
 
     fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A part of an allowance in use, given back on drop.
+#[derive(Debug)]
+pub struct Taken {
+    of: Arc<Allowance>,
+    bytes: u64,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.of.give_back(self.bytes);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Skill<T: Send + 'static> {
     pub(crate) native_bytes: u64,
     /// Microseconds that a call takes once it has its permit: a moving average.
     typical_us: AtomicU32,
+    /// Its calls may begin on their caller's thread. Never on WASI, whose files are read and written where the guest runs.
+    may_be_quick: bool,
     exports: SkillPre<Guest<T>>,
 }
 
@@ -46,9 +48,11 @@ impl<T: Send + 'static> Skill<T> {
         component: &Component,
         native_bytes: u64,
     ) -> Result<Self, Refused> {
-        let linked = linkers.of(component).instantiate_pre(component).and_then(SkillPre::new);
+        let linker = linkers.of(component);
+        let may_be_quick = std::ptr::eq(linker, &raw const linkers.pure);
+        let linked = linker.instantiate_pre(component).and_then(SkillPre::new);
         let exports = linked.map_err(|e| Refused::Compile(format!("{e:#}")))?;
-        Ok(Self { digest, native_bytes, typical_us: AtomicU32::new(QUICK_US + 1), exports })
+        Ok(Self { digest, native_bytes, typical_us: AtomicU32::new(QUICK_US + 1), may_be_quick, exports })
     }
 }
 
@@ -107,19 +111,45 @@ pub struct Failure {
 }
 
 impl<T: Send + 'static> Sandbox<T> {
-    /// Compiles a component, keeps the result, and links it. For publishing.
-    pub async fn publish(&self, wasm: Vec<u8>) -> Result<Arc<Skill<T>>, LoadError> {
-        let digest = Digest::of(&wasm);
-        self.load(digest, async move { Ok(wasm) }).await
+    /// Compiles a component, keeps the result, and links it. For publishing, on behalf of `payer`, who waits for the compiler
+    /// behind payers that used it less.
+    pub async fn publish(&self, payer: Payer, wasm: Vec<u8>) -> Result<Arc<Skill<T>>, LoadError> {
+        self.artifacts.publish(&self.linkers, payer, wasm).await
     }
 
-    /// A component that was published before; `wasm` is asked only if its native code is missing.
+    /// A component that was published before; `wasm` is asked only if its native code is missing. Then it is compiled, on
+    /// behalf of `payer`, in turns of their own: not behind publications.
     pub async fn load(
         &self,
+        payer: Payer,
         digest: Digest,
         wasm: impl Future<Output = anyhow::Result<Vec<u8>>> + Send,
     ) -> Result<Arc<Skill<T>>, LoadError> {
-        self.artifacts.load(&self.linkers, digest, wasm).await
+        self.artifacts.load(&self.linkers, payer, digest, wasm).await
+    }
+
+    /// Does the host's own work for a payer: behind payers that had less such work done, one at a time, at guests' priority.
+    /// Whoever waits for it waits until the deadline at most; what was begun is done to its end, and keeps its turn so long.
+    pub async fn on_behalf<R: Send + 'static>(
+        &self,
+        payer: Payer,
+        deadline: Instant,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Reason> {
+        let done = async {
+            let pass = self.chores.pass(payer).await;
+            let work = move || {
+                let done = work();
+                drop(pass);
+                done
+            };
+            self.guests().spawn_blocking(work).await
+        };
+        let done = tokio::time::timeout_at(deadline.into(), done).await.map_err(|_elapsed| Reason::Deadline)?;
+        done.map_err(|error| {
+            tracing::error!(%error, "work on behalf of a run failed; the run was ended");
+            Reason::Cancelled
+        })
     }
 
     /// Forgets a component that was published to this sandbox and then refused.
@@ -149,7 +179,9 @@ impl<T: Send + 'static> Sandbox<T> {
                 guest.clawhold_skill_handler().call_handle(store, &call.context, &call.input).await
             })
         });
-        let mut finished = self.guarded(slot, budget, host, &pace.typical_us, enter).await;
+        let never = AtomicU32::new(u32::MAX);
+        let typical_us = if pace.may_be_quick { &pace.typical_us } else { &never };
+        let mut finished = self.guarded(slot, budget, host, typical_us, enter).await;
         if let Ok(Ok(output)) = &finished.outcome
             && output.len() as u64 > most
         {

@@ -45,7 +45,8 @@ impl Shelf {
         self.bytes
     }
 
-    /// Adds a file. Gives the names of those that have to go for it; the new one never does.
+    /// Adds a file. Gives the names of those that have to go for it, those that nobody used yet (`used` at the epoch) first of
+    /// all; the new one never does.
     #[must_use = "these files have to be removed"]
     pub(crate) fn put(&mut self, name: &str, bytes: u64, used: SystemTime) -> Vec<String> {
         self.forget(name);

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::check::{Case, NEAR, SMALL, check, stopped};
+use crate::support::TestHost;
 
 /// Calls a guest that answers with what stands between the quotes of its input.
 #[track_caller]
@@ -37,6 +38,29 @@ fn hostile_22_an_output_of_50_mebibytes_is_stopped_before_the_host_holds_it() {
 fn hostile_22_ten_thousand_nested_arrays_are_not_passed_on() {
     let run = stopped("answer-nested", "output_invalid");
     assert!(run["message"].as_str().unwrap().contains("recursion"), "{run}");
+}
+
+#[test]
+fn hostile_22_what_it_takes_to_check_an_output_is_the_tenants_memory() {
+    let quota = "tenant_quotas:\n  acme-corp:\n    max_memory_mb: 24\n";
+    let test = TestHost::with(quota);
+    let admins = ["acme-corp", "globex"].map(|tenant| test.tenant(tenant));
+    test.publish_guest("unquote");
+    for (tenant, admin) in ["acme-corp", "globex"].iter().zip(&admins) {
+        test.install_guest(tenant, admin, "unquote");
+    }
+    let numbers = |count: usize| json!(format!("[{}0]", "0,".repeat(count)));
+    let invoke = |tenant: &str, admin: &str, input| test.invoke(tenant, admin, "guest.unquote", &input);
+    // A value takes fifty times the two bytes of its text: 38 MiB.
+    let answer = invoke("acme-corp", &admins[0], numbers(400_000));
+    assert_eq!((answer.status, &answer.body["reason"]), (422, &json!("memory")), "{}", answer.body);
+    assert!(answer.body["detail"].as_str().unwrap().contains("max_memory_mb"), "{}", answer.body);
+    assert_eq!(invoke("globex", &admins[1], numbers(400_000)).status, 200, "others have more");
+    assert_eq!(invoke("acme-corp", &admins[0], numbers(1000)).status, 200, "and it was given back");
+    let input = json!(vec![0; 400_000]);
+    let answer = invoke("acme-corp", &admins[0], input);
+    assert_eq!((answer.status, answer.problem().as_str()), (429, "quota"), "{}", answer.body);
+    assert_eq!(answer.body["dimension"], "max_memory_mb", "{}", answer.body);
 }
 
 #[test]
