@@ -1,5 +1,7 @@
 //! JSON Schemas from authors, treated as hostile input: bounded, local, and with patterns that run in linear time.
 
+mod unique;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -18,6 +20,8 @@ const SCHEMA_PARTS: u64 = 5000;
 const PATTERN_BYTES: usize = 64 * 1024;
 /// How many parts a pattern counts for: running one over a byte costs as much as this many comparisons.
 const PATTERN_PARTS: u64 = 250;
+/// How many parts `uniqueItems` counts for: sorting the largest list compares each item some twenty times.
+const UNIQUE_PARTS: u64 = 20;
 /// Characters of a mismatch that are passed on.
 const MESSAGE_CHARS: usize = 500;
 
@@ -70,6 +74,7 @@ impl Schema {
         jsonschema::options()
             .with_draft(Draft::Draft202012)
             .with_pattern_options(patterns)
+            .with_keyword("uniqueItems", |_, wanted, _| Ok(unique::keyword(wanted)))
             .build(&value)
             .map(|validator| Self { validator, parts })
             .map_err(|e| SchemaError(short(&e.to_string())))
@@ -120,6 +125,9 @@ impl<'s> Measure<'s> {
                     allowed(key, member)?;
                     if key == "pattern" {
                         add((PATTERN_PARTS, 0));
+                    }
+                    if key == "uniqueItems" {
+                        add((UNIQUE_PARTS, 0));
                     }
                     if key == "patternProperties" {
                         let patterns = member.as_object().map_or(0, serde_json::Map::len);
@@ -262,6 +270,26 @@ mod tests {
         let schema = Schema::compile(r#"{"type": "string", "pattern": "^(a+)+$"}"#).unwrap();
         let value = Value::String("a".repeat(100_000) + "!");
         assert!(schema.check(&value).is_err());
+    }
+
+    /// All of them hash alike in the library's own way.
+    #[test]
+    fn unique_items_take_the_time_of_a_sort() {
+        let schema = Schema::compile(r#"{"type": "array", "uniqueItems": true}"#).unwrap();
+        let none = Schema::compile(r#"{"uniqueItems": false}"#).unwrap();
+        // Distinct trees of brackets: the bits of a number, each a list of one list or of two.
+        let tree = |n: u32| {
+            (0..16).fold(serde_json::json!([]), |tree, bit| {
+                if n >> bit & 1 == 0 { serde_json::json!([tree]) } else { serde_json::json!([tree, []]) }
+            })
+        };
+        let mut trees: Vec<Value> = (0..30_000).map(tree).collect();
+        assert_eq!(schema.check(&Value::Array(trees.clone())), Ok(()));
+        trees.push(tree(7));
+        let said = schema.check(&Value::Array(trees.clone())).expect_err("one is there twice").to_string();
+        assert!(said.contains("non-unique"), "{said}");
+        assert_eq!(none.check(&Value::Array(trees)), Ok(()));
+        refused(r#"{"uniqueItems": 1}"#, "boolean");
     }
 
     #[test]

@@ -23,14 +23,16 @@ use crate::{Host, Problem};
 /// Comparisons of a schema check, and bytes of JSON, that the API's own threads may deal with: a millisecond or so.
 const LITTLE_WORK: u64 = 1_000_000;
 const LITTLE_JSON: usize = 64 << 10;
-/// The most that any check may be: some two seconds of one core. An input of 1 MiB reaches it under a schema of two hundred
-/// parts.
-const MOST_WORK: u64 = 200_000_000;
+/// The most that any check may be: some two seconds of one core, four for the slowest patterns. An input of 1 MiB reaches it
+/// under a schema of four hundred parts, of which a pattern counts for 250.
+const MOST_WORK: u64 = 400_000_000;
 
-/// Memory of a JSON value beside its text, for each comma, colon or opening bracket in it: a value, and its share of what a map
-/// or a growing list keeps.
+/// Memory of a JSON value beside its text, for each comma or colon in it: a value, and its share of what a growing list or a
+/// map keeps. A list counts for two of them and a map, which begins with room for eleven, for seven.
 const JSON_VALUE_BYTES: u64 = 96;
-/// JSON up to this size is not charged: it can take no more than half a megabyte.
+const LIST_VALUES: u64 = 2;
+const MAP_VALUES: u64 = 7;
+/// JSON up to this size is not charged: it can take no more than a megabyte.
 const SMALL_JSON: usize = 4 << 10;
 
 /// An answer, and what it took.
@@ -65,8 +67,8 @@ struct Admitted {
 enum Unfit {
     Json(serde_json::Error),
     Schema(Mismatch),
-    /// The tenant's runs use all its memory.
-    Memory,
+    /// The tenant has not so many bytes left.
+    Memory(u64),
     Stopped(Reason),
 }
 
@@ -92,7 +94,8 @@ impl Host {
         }
         let quota = self.quotas.of(tenant);
         let ticket = self.admission.enter(tenant, &quota)?;
-        let ready = self.resolve_in_time(tenant, skill, started + quota.limits.within(&self.ceiling).wall()).await?;
+        let latest = started + quota.limits.within(&self.ceiling).wall();
+        let (ticket, ready) = self.resolve_in_time(ticket, tenant, skill, latest).await?;
         let limits = ready.policy.limits.within(&quota.limits).within(&self.ceiling);
         if cx.depth >= CALL_DEPTH {
             let why =
@@ -149,7 +152,7 @@ impl Host {
         let input = match self.fit(&ready, Ready::input, input, Ok, &ticket, deadline).await {
             Ok(input) => input,
             Err(Unfit::Stopped(reason)) => {
-                let why = format!("{}: the input was not checked in time; {}", reason.what(), reason.remedy());
+                let why = format!("{}, before the input was checked; send less, or call again", reason.what());
                 return self.not_begun(&cx, &tenant, &ready, &skill, reason, why).await;
             }
             Err(unfit) => return Err(no_input(unfit, &ticket)),
@@ -171,10 +174,17 @@ impl Host {
         let journal = host.journal();
         let call = Call { context: guest_context(&cx, &tenant, run, &skill, &ready, limits.wall_ms), input };
         let (payer, memory) = (ticket.payer.clone(), Arc::clone(&ticket.memory));
+        let most_requests = limits.http_requests;
         let budget = Budget { limits, started, deadline, payer, memory };
         let finished = self.sandbox.invoke(slot, Arc::clone(&ready.component), call, budget, host).await;
 
         let mut journal = std::mem::take(&mut *lock(&journal));
+        if journal.requests_not_listed > 0 {
+            let (more, most) = (journal.requests_not_listed, most_requests);
+            journal
+                .log
+                .push(format!("warn {more} more requests were refused and are not listed: a run may make {most}"));
+        }
         let mut usage = finished.usage.clone();
         usage.host_calls = journal.host_calls.saturating_add(journal.wasi_calls);
         let answer = self.judge(finished, &ready, &mut journal, &ticket, deadline).await;
@@ -259,12 +269,15 @@ impl Host {
                 Unfit::Schema(mismatch) => {
                     (Reason::OutputInvalid, format!("the skill's output does not fit its schema: {mismatch}"))
                 }
-                Unfit::Memory => {
-                    let what = "the skill's output needs more memory to be checked than the tenant's other runs leave of \
-                                its max_memory_mb";
-                    (Reason::Memory, what.to_owned())
+                Unfit::Memory(bytes) => {
+                    let what = format!(
+                        "to check the skill's output takes {} MiB, more than the tenant's other runs leave of its \
+                         max_memory_mb; let it answer with less, or ask the operator for more",
+                        bytes.div_ceil(MIB)
+                    );
+                    return NoAnswer::Stopped(Reason::Memory, what);
                 }
-                Unfit::Stopped(reason) => (reason, format!("{}: the output was not checked in time", reason.what())),
+                Unfit::Stopped(reason) => (reason, format!("{}, before the output was checked", reason.what())),
             };
             NoAnswer::Stopped(reason, format!("{what}; {}", reason.remedy()))
         })
@@ -286,10 +299,12 @@ impl Host {
             let problem = "it is too large for a schema of this size; send less, or make the schema simpler".to_owned();
             return Err(Unfit::Schema(Mismatch { place: "(the whole value)".to_owned(), problem }));
         }
-        let taken = ticket.memory.take(json_bytes(&text)).ok_or(Unfit::Memory)?;
-        let (little, ready) = (work <= LITTLE_WORK && text.len() <= LITTLE_JSON, Arc::clone(ready));
+        let little = work <= LITTLE_WORK && text.len() <= LITTLE_JSON;
+        let (ready, memory) = (Arc::clone(ready), Arc::clone(&ticket.memory));
+        // Drawn when its turn has come: what waits takes none.
         let check = move || {
-            let _held = taken;
+            let bytes = json_bytes(&text);
+            let _held = memory.take(bytes).ok_or(Unfit::Memory(bytes))?;
             let value = read_json(&text).map_err(Unfit::Json)?;
             schema(&ready).check(&value).map_err(Unfit::Schema)?;
             keep(text).map_err(Unfit::Json)
@@ -312,7 +327,9 @@ fn json_bytes(text: &str) -> u64 {
             _ if escaped => escaped = false,
             b'\\' => escaped = quoted,
             b'"' => quoted = !quoted,
-            b',' | b':' | b'[' | b'{' if !quoted => parts += 1,
+            b',' | b':' if !quoted => parts += 1,
+            b'[' if !quoted => parts += LIST_VALUES,
+            b'{' if !quoted => parts += MAP_VALUES,
             _ => {}
         }
     }
@@ -328,7 +345,13 @@ fn no_input(unfit: Unfit, ticket: &Ticket) -> Problem {
             let detail = format!("{}; see the skill's input schema", mismatch.problem);
             Problem::invalid(format!("input{}", at(&mismatch.place)), detail)
         }
-        Unfit::Memory => Problem::Quota {
+        Unfit::Memory(bytes) if bytes > ticket.memory.most() => {
+            let (takes, most) = (bytes.div_ceil(MIB), ticket.memory.most() / MIB);
+            let detail =
+                format!("it takes {takes} MiB to read, and the tenant's max_memory_mb is {most}; send less at a time");
+            Problem::invalid("input", detail)
+        }
+        Unfit::Memory(_) => Problem::Quota {
             dimension: "max_memory_mb",
             limit: ticket.memory.most() / MIB,
             used: ticket.memory.used().div_ceil(MIB),
@@ -419,9 +442,13 @@ mod tests {
     fn json_is_charged_for_its_values_and_not_for_what_stands_in_strings() {
         let list = |item: &str| format!("[{}]", vec![item; 2000].join(","));
         assert_eq!(json_bytes("[1,2,3]"), 0);
-        assert_eq!(json_bytes(&list("17")), 6001 + 2000 * JSON_VALUE_BYTES);
+        assert_eq!(json_bytes(&list("17")), 6001 + 2001 * JSON_VALUE_BYTES);
         let text = format!("\"{}\"", r#",:[{\"\\,"#.repeat(1000));
         assert_eq!(json_bytes(&text), text.len() as u64);
-        assert_eq!(json_bytes(&list(r#"{"a":"\\"}"#)), 22_001 + 6000 * JSON_VALUE_BYTES);
+        let objects = list(r#"{"a":"\\"}"#);
+        assert_eq!(json_bytes(&objects), objects.len() as u64 + (2001 + 2000 * (1 + MAP_VALUES)) * JSON_VALUE_BYTES);
+        // What a map really takes, by the library's own layout: a leaf with eleven keys and values.
+        let leaf = 11 * (size_of::<String>() + size_of::<Value>());
+        assert!(MAP_VALUES * JSON_VALUE_BYTES + 2 * JSON_VALUE_BYTES > leaf as u64, "{leaf}");
     }
 }

@@ -121,7 +121,7 @@ impl Host {
         if tokio::time::timeout(patience, self.admission.empty()).await.is_err() {
             tracing::warn!("runs were still going when the time to stop was over; they are cut");
             self.sandbox.cut();
-            // What is cut ends within a tick; only a schema check can outlast that, and nobody waits for one.
+            // What is cut ends within a tick; a schema check that has begun can outlast that, and nobody waits for it.
             if tokio::time::timeout(Duration::from_secs(2), self.admission.empty()).await.is_err() {
                 tracing::warn!("runs could not be cut; their callers get no answer");
             }

@@ -12,6 +12,7 @@ use clawhold_tenancy::{Digest, PackageName, SkillName, TenantId};
 use moka::future::Cache;
 use tracing::Instrument;
 
+use crate::admission::Ticket;
 use crate::packages::{payer_of, skills_of};
 use crate::{Host, Problem};
 
@@ -77,22 +78,25 @@ impl Resolved {
 
 impl Host {
     /// The same, for a caller who waits until a deadline. What was begun goes on: it may have to be compiled, and the next call
-    /// finds it done.
+    /// finds it done. It keeps the caller's ticket so long, so that nobody has more look-ups under way than runs.
     pub(crate) async fn resolve_in_time(
         self: &Arc<Self>,
+        ticket: Ticket,
         tenant: &TenantId,
         skill: &SkillName,
         deadline: Instant,
-    ) -> Result<Arc<Ready>, Problem> {
+    ) -> Result<(Ticket, Arc<Ready>), Problem> {
         if let Some(known) = self.resolved.ready.get(&(tenant.clone(), skill.clone())).await {
-            return known.ok_or(Problem::NotFound("skill"));
+            return Ok((ticket, known.ok_or(Problem::NotFound("skill"))?));
         }
         let (host, tenant, skill) = (Arc::clone(self), tenant.clone(), skill.clone());
-        let found = tokio::spawn(async move { host.resolve(&tenant, &skill).await }.in_current_span());
+        let look_up = async move { Ok((ticket, host.resolve(&tenant, &skill).await?)) };
+        let found = tokio::spawn(look_up.in_current_span());
         match tokio::time::timeout_at(deadline.into(), found).await {
             Ok(found) => found.map_err(|e| Problem::internal("a look-up was lost", e))?,
             Err(_elapsed) => {
-                Err(Problem::Unavailable("the skill is being made ready for its first call; call again".to_owned()))
+                let why = "the skill's code is not there yet: it is being made ready, or read; call again in a moment";
+                Err(Problem::Unavailable(why.to_owned()))
             }
         }
     }

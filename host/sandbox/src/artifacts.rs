@@ -112,8 +112,8 @@ impl<T: Send + 'static> Artifacts<T> {
                 tampering,
             }),
             tampered: Mutex::new(Some(tampered)),
-            publishing: Gate::new(1, None),
-            making_again: Gate::new(1, None),
+            publishing: Gate::of_turns(settings.compiler.cpu),
+            making_again: Gate::of_turns(settings.compiler.cpu),
             compiler: settings.compiler,
             loaded: Cache::builder()
                 .max_capacity(settings.artifact_cache_bytes)
@@ -154,7 +154,11 @@ impl<T: Send + 'static> Artifacts<T> {
             found
         } else {
             let _alone = self.publishing.pass(payer).await;
-            self.compile(digest, wasm, SystemTime::UNIX_EPOCH).await?
+            // Somebody may have published the same meanwhile.
+            match self.on_disk(digest, SystemTime::UNIX_EPOCH).await? {
+                Some(found) => found,
+                None => self.compile(digest, wasm, SystemTime::UNIX_EPOCH).await?,
+            }
         };
         Ok(Arc::new(Skill::link(linkers, digest, &component, bytes)?))
     }

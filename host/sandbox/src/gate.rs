@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fair::{Arrival, Fair, Rules, Ticket};
 use wasmtime::EngineWeak;
@@ -74,7 +74,19 @@ const HOLDS: u8 = 2;
 
 impl Gate {
     pub(crate) fn new(permits: u32, preempts: Option<EngineWeak>) -> Arc<Self> {
-        let fair = Fair::new(Rules { permits: permits.max(1), ..Rules::default() });
+        Self::ruled(Rules { permits: permits.max(1), ..Rules::default() }, preempts)
+    }
+
+    /// One turn at a time, which nobody takes away and which may last as long as `turn`: who had less goes first for many of
+    /// them, and patience is as long.
+    pub(crate) fn of_turns(turn: Duration) -> Arc<Self> {
+        let turn = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
+        let rules = Rules { window: turn.saturating_mul(5), patience: turn.saturating_mul(30), ..Rules::default() };
+        Self::ruled(rules, None)
+    }
+
+    fn ruled(rules: Rules, preempts: Option<EngineWeak>) -> Arc<Self> {
+        let fair = Fair::new(rules);
         Arc::new(Self {
             state: Mutex::new(State { fair, waiting: HashMap::new(), next: 0 }),
             began: Instant::now(),
@@ -213,7 +225,13 @@ impl Turn {
         }
         let waker = self.hand_on(&mut state);
         drop(state);
-        let own = if waits { None } else { self.waker() };
+        let own = if waits {
+            None
+        } else {
+            // It was charged up to now, and goes on.
+            self.charged.store(self.gate.now(), Ordering::Relaxed);
+            self.waker()
+        };
         own.into_iter().chain(waker).for_each(Waker::wake);
     }
 
@@ -325,9 +343,29 @@ impl<F: Future + ?Sized> Future for Gated<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
 
     use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Woken {
+        fn poll<F: Future>(self: &Arc<Self>, future: Pin<&mut F>) -> Poll<F::Output> {
+            future.poll(&mut Context::from_waker(&Arc::clone(self).into()))
+        }
+
+        fn times(&self) -> usize {
+            self.0.swap(0, Ordering::Relaxed)
+        }
+    }
 
     async fn soon<T>(future: impl Future<Output = T>) -> T {
         tokio::time::timeout(Duration::from_secs(10), future).await.expect("it waits for ever")
@@ -368,19 +406,23 @@ mod tests {
     async fn whoever_lets_others_go_is_in_the_queue_at_once_and_comes_back_in_its_turn() {
         let gate = Gate::new(1, None);
         let turn = gate.turn(Payer::named("a"));
+        let (woken, other_woken) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
         let mut run = Box::pin(Gated::new(Arc::clone(&turn), Box::pin(turn.let_others_go())));
         let mut other = Box::pin(gate.pass(Payer::named("b")));
-        assert!(poll_once(run.as_mut()).is_pending() && turn.holds(), "nobody else waited");
-        assert!(poll_once(run.as_mut()).is_ready());
+        assert!(woken.poll(run.as_mut()).is_pending() && turn.holds(), "nobody else waited");
+        assert_eq!(woken.times(), 1, "or it would never be polled again");
+        assert!(woken.poll(run.as_mut()).is_ready());
         let mut run = Box::pin(Gated::new(Arc::clone(&turn), Box::pin(turn.let_others_go())));
-        assert!(poll_once(other.as_mut()).is_pending());
-        assert!(poll_once(run.as_mut()).is_pending() && !turn.holds());
+        assert!(other_woken.poll(other.as_mut()).is_pending());
+        assert!(woken.poll(run.as_mut()).is_pending() && !turn.holds());
+        assert_eq!((woken.times(), other_woken.times()), (0, 1));
         // It is not polled again before the other gives the permit back, and gets it all the same.
         assert!(!gate.is_quiet());
-        let Poll::Ready(pass) = poll_once(other.as_mut()) else { panic!("the other did not get the permit") };
+        let Poll::Ready(pass) = other_woken.poll(other.as_mut()) else { panic!("the other did not get the permit") };
         drop(pass);
         assert!(gate.is_quiet() && turn.holds());
-        assert!(poll_once(run.as_mut()).is_ready());
+        assert_eq!(woken.times(), 1);
+        assert!(woken.poll(run.as_mut()).is_ready());
         turn.leave();
         assert!(gate.lock().fair.has_free());
     }

@@ -129,7 +129,7 @@ impl<T: Send + 'static> Sandbox<T> {
     }
 
     /// Does the host's own work for a payer: behind payers that had less such work done, one at a time, at guests' priority.
-    /// Whoever waits for it waits until the deadline at most; what was begun is done to its end, and keeps its turn so long.
+    /// Whoever waits for it waits until the deadline or the cut at most; what was begun is done to its end, and keeps its turn so long.
     pub async fn on_behalf<R: Send + 'static>(
         &self,
         payer: Payer,
@@ -139,17 +139,26 @@ impl<T: Send + 'static> Sandbox<T> {
         let done = async {
             let pass = self.chores.pass(payer).await;
             let work = move || {
-                let done = work();
+                // Nobody would take what comes of it.
+                let done = (Instant::now() < deadline).then(work);
                 drop(pass);
                 done
             };
             self.guests().spawn_blocking(work).await
         };
-        let done = tokio::time::timeout_at(deadline.into(), done).await.map_err(|_elapsed| Reason::Deadline)?;
-        done.map_err(|error| {
-            tracing::error!(%error, "work on behalf of a run failed; the run was ended");
-            Reason::Cancelled
-        })
+        let mut cut = self.cut_signal();
+        tokio::select! {
+            biased;
+            done = tokio::time::timeout_at(deadline.into(), done) => match done {
+                Ok(Ok(Some(done))) => Ok(done),
+                Ok(Ok(None)) | Err(_) => Err(Reason::Deadline),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "work on behalf of a run failed; the run was ended");
+                    Err(Reason::Cancelled)
+                }
+            },
+            _ = cut.wait_for(|cut| *cut) => Err(Reason::Cancelled),
+        }
     }
 
     /// Forgets a component that was published to this sandbox and then refused.

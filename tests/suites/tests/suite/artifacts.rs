@@ -149,7 +149,7 @@ fn a_skill_that_has_to_be_compiled_first_keeps_nobody_beyond_the_deadline() {
     }
     let answer = test.invoke("acme-corp", &admin, "guest.heavy", &json!({}));
     assert_eq!((answer.status, answer.problem().as_str()), (503, "unavailable"), "{}", answer.body);
-    assert!(answer.body["detail"].as_str().unwrap().contains("made ready"), "{}", answer.body);
+    assert!(answer.body["detail"].as_str().unwrap().contains("being made ready"), "{}", answer.body);
     // It goes on being compiled although its caller is gone.
     assert!(becomes(|| test.invoke("acme-corp", &admin, "guest.heavy", &json!({})).status == 200));
     assert_eq!(test.host.counts().0.compiled, 1);
@@ -174,7 +174,8 @@ async fn work_on_behalf_of_a_run_is_done_in_turns_and_waited_for_until_the_deadl
     assert_eq!(long.await.unwrap(), Err(Reason::Deadline));
     assert_eq!(chore("b", soon).await, Err(Reason::Deadline));
     let waiting = [tokio::spawn(chore("a", in_time)), tokio::spawn(chore("b", in_time))];
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Longer than those who wait have patience for at the gate for the processor.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let_go.send(()).unwrap();
     for chore in waiting {
         assert_eq!(chore.await.unwrap(), Ok(()));
