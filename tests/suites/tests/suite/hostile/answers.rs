@@ -58,7 +58,7 @@ fn hostile_22_what_it_takes_to_check_an_output_is_the_tenants_memory() {
     assert_eq!(invoke("globex", &admins[1], numbers(400_000)).status, 200, "others have more");
     assert_eq!(invoke("acme-corp", &admins[0], numbers(1000)).status, 200, "and it was given back");
     let answer = invoke("acme-corp", &admins[0], json!(vec![0; 400_000]));
-    assert_eq!((answer.status, answer.problem().as_str()), (400, "invalid-request"), "{}", answer.body);
+    assert_eq!((answer.status, answer.problem().as_str()), (422, "invalid-input"), "{}", answer.body);
     assert!(answer.body["detail"].as_str().unwrap().contains("max_memory_mb is 24"), "{}", answer.body);
 }
 
