@@ -12,6 +12,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use crate::bulk::{Bulk, ROWS};
+use crate::driver::Kind;
 use crate::error::failed;
 use crate::fields::Fields;
 use crate::{StoreError, SystemTx, TenantTx};
@@ -145,7 +146,7 @@ static MOVE: Bulk = Bulk::new(
 async fn lock(connection: &mut AnyConnection, chains: &[(&str, Vec<&Event>)]) -> Result<Vec<Head>, StoreError> {
     let mut heads = Vec::with_capacity(chains.len());
     for chunk in chains.chunks(ROWS) {
-        let mut query = LOCK.query(chunk.len());
+        let mut query = LOCK.query(Kind::of(connection), chunk.len());
         for (chain, _) in chunk {
             query = query.bind(*chain).bind(Head::EMPTY.seq).bind(Head::EMPTY.hash.to_vec());
         }
@@ -165,7 +166,7 @@ async fn lock(connection: &mut AnyConnection, chains: &[(&str, Vec<&Event>)]) ->
 
 async fn insert(connection: &mut AnyConnection, rows: &[Row<'_>]) -> Result<(), StoreError> {
     for chunk in rows.chunks(ROWS) {
-        let mut query = INSERT.query(chunk.len());
+        let mut query = INSERT.query(Kind::of(connection), chunk.len());
         for Row { chain, event, prev_hash, head } in chunk {
             query = query
                 .bind(*chain)
@@ -193,7 +194,7 @@ async fn move_heads(
 ) -> Result<(), StoreError> {
     let moved: Vec<_> = chains.iter().map(|(chain, _)| *chain).zip(heads).collect();
     for chunk in moved.chunks(ROWS) {
-        let mut query = MOVE.query(chunk.len());
+        let mut query = MOVE.query(Kind::of(connection), chunk.len());
         for (chain, head) in chunk {
             query = query.bind(*chain).bind(head.seq).bind(head.hash.to_vec());
         }

@@ -7,7 +7,7 @@
 //! ```ignore
 //! static INSERT: Bulk = Bulk::new("INSERT INTO points (x, y) VALUES", 2, "");
 //! for chunk in points.chunks(ROWS) {
-//!     let mut query = INSERT.query(chunk.len());
+//!     let mut query = INSERT.query(kind, chunk.len());
 //!     for point in chunk {
 //!         query = query.bind(point.x).bind(point.y);
 //!     }
@@ -21,7 +21,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe};
 
-use crate::driver;
+use crate::driver::Kind;
 
 /// Rows of one statement. 16: the hand-over is then a tenth of the work, and all texts of all bulk statements fit into
 /// the connection's cache of 100 prepared ones.
@@ -32,24 +32,24 @@ pub(crate) struct Bulk {
     before: &'static str,
     columns: usize,
     after: &'static str,
-    /// By the number of rows, less one.
-    texts: [OnceLock<Arc<str>>; ROWS],
+    /// Of each database, by the number of rows, less one.
+    texts: [[OnceLock<Arc<str>>; ROWS]; 2],
 }
 
 impl Bulk {
     /// `before` ends in `VALUES`; each row has this many columns; `after` comes behind the last row.
     pub(crate) const fn new(before: &'static str, columns: usize, after: &'static str) -> Self {
-        Self { before, columns, after, texts: [const { OnceLock::new() }; ROWS] }
+        Self { before, columns, after, texts: [const { [const { OnceLock::new() }; ROWS] }; 2] }
     }
 
     /// The statement for so many rows, 1 to [`ROWS`]; bind the columns of one row after the other.
-    pub(crate) fn query(&self, rows: usize) -> Query<'static, Any, AnyArguments> {
-        let text = self.texts[rows - 1].get_or_init(|| self.text(rows).into());
+    pub(crate) fn query(&self, kind: Kind, rows: usize) -> Query<'static, Any, AnyArguments> {
+        let text = self.texts[kind as usize][rows - 1].get_or_init(|| self.text(kind, rows).into());
         // Made of literals and placeholders.
         sqlx::query(AssertSqlSafe(Arc::clone(text)))
     }
 
-    fn text(&self, rows: usize) -> String {
+    fn text(&self, kind: Kind, rows: usize) -> String {
         let mut text = self.before.to_owned();
         for number in 0..rows * self.columns {
             text += match number {
@@ -57,7 +57,7 @@ impl Bulk {
                 _ if number % self.columns == 0 => "), (",
                 _ => ", ",
             };
-            driver::placeholder(&mut text, number + 1);
+            kind.placeholder(&mut text, number + 1);
         }
         text + ") " + self.after
     }
@@ -70,7 +70,8 @@ mod tests {
     #[test]
     fn each_row_has_its_columns() {
         let bulk = Bulk::new("INSERT INTO t (a, b) VALUES", 2, "RETURNING a");
-        assert_eq!(bulk.text(1), "INSERT INTO t (a, b) VALUES (?, ?) RETURNING a");
-        assert_eq!(bulk.text(3), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?), (?, ?) RETURNING a");
+        assert_eq!(bulk.text(Kind::Sqlite, 1), "INSERT INTO t (a, b) VALUES (?, ?) RETURNING a");
+        assert_eq!(bulk.text(Kind::Sqlite, 3), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?), (?, ?) RETURNING a");
+        assert_eq!(bulk.text(Kind::Postgres, 2), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) RETURNING a");
     }
 }

@@ -1,43 +1,52 @@
-//! What differs between databases: how to open one, begin a transaction and read an error. SQLite, for now.
-//!
-//! PostgreSQL adds here: its URL, `BYTEA` for `BYTES`, `$n` for the placeholders of `bulk`, the first statement of a transaction
-//! (`SELECT set_config('app.tenant_id', $1, true)`), its retryable error codes, and migrations of its own for roles
-//! and row-level security. The queries stay as they are.
+//! What differs between databases: how to open one, begin a transaction, bind it to a tenant, and read an error. The queries
+//! are the same.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+mod postgres;
+mod sqlite;
+
 use std::sync::Once;
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sqlx::any::AnyPoolOptions;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, SqlSafeStr as _};
+use sqlx::{Any, AnyConnection, AnyPool};
 
 use crate::StoreError;
 use crate::error::failed;
 
-pub(crate) type Tx = sqlx::Transaction<'static, Any>;
+pub(crate) use postgres::migrate;
 
-/// Connections that only read. SQLite readers work side by side; each one is a thread.
-const READERS: u32 = 4;
+pub(crate) type Tx = sqlx::Transaction<'static, Any>;
 
 /// How long a transaction waits for a connection, and a connection for another process's lock. Longer than any
 /// transaction of the host lasts, shorter than a caller's patience.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// WAL lets readers and the writer work at once; FULL makes a commit survive a power cut, which the promise "an
-/// answered run is in the log" needs.
-const WRITER_PRAGMAS: [&str; 3] =
-    ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"];
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
 
-/// A read transaction that tries to write fails, whatever its query says.
-const READER_PRAGMAS: [&str; 1] = ["PRAGMA query_only = ON"];
+impl Kind {
+    pub(crate) fn of(connection: &AnyConnection) -> Self {
+        if connection.backend_name() == "PostgreSQL" { Self::Postgres } else { Self::Sqlite }
+    }
 
-/// SQLite has one writer at a time. Waiting for the pool's single connection is fair and costs nothing; waiting for
-/// SQLite's lock is neither.
+    /// Writes the placeholder of a statement's parameter, counted from 1; parameters are bound in that order.
+    ///
+    /// `?` for SQLite, which takes `$n` for a name, and looks each name up by reading all of them from the front: that grows
+    /// with the square of a statement's rows.
+    pub(crate) fn placeholder(self, statement: &mut String, number: usize) {
+        match self {
+            Self::Sqlite => statement.push('?'),
+            Self::Postgres => *statement += &format!("${number}"),
+        }
+    }
+}
+
+/// Connections that read, and such that may write.
 pub(crate) struct Pools {
+    kind: Kind,
     read: AnyPool,
     write: AnyPool,
 }
@@ -49,48 +58,48 @@ pub(crate) enum Judgement {
     Other,
 }
 
+pub(crate) fn judge(error: &dyn sqlx::error::DatabaseError) -> Judgement {
+    if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+        postgres::judge(error)
+    } else {
+        sqlite::judge(error)
+    }
+}
+
 pub(crate) async fn open(url: &str) -> Result<Pools, StoreError> {
+    install_drivers();
+    if postgres::is_address(url) { postgres::open(url).await } else { sqlite::open(url).await }
+}
+
+fn install_drivers() {
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(|| {
-        sqlx::any::install_drivers(&[sqlx::sqlite::any::DRIVER]).expect("nobody else installs drivers");
+        sqlx::any::install_drivers(&[sqlx::sqlite::any::DRIVER, sqlx::postgres::any::DRIVER])
+            .expect("nobody else installs drivers");
     });
-    let refuse = |why: String| StoreError::Open { url: url.to_owned(), why };
-    let path = url
-        .strip_prefix("sqlite:")
-        .filter(|path| !path.is_empty())
-        .ok_or_else(|| refuse("write `sqlite:` and the path of a file".to_owned()))?;
-    let path = std::path::absolute(path).map_err(|e| refuse(e.to_string()))?;
-    // SQLite would make the file with the process's umask; its journal files take the mode of the file itself.
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|e| refuse(format!("{e}; its folder must exist and be writable by this user")))?;
-    let address = sqlite_address(&path).ok_or_else(|| refuse("the path is not UTF-8".to_owned()))?;
-
-    // A pool tries again for as long as it may wait and then says only that. The first connection is made by hand, so
-    // that what is wrong with the file is said at once.
-    let mut first = AnyConnection::connect(&address).await.map_err(failed("open the database"))?;
-    prepare(&mut first, &WRITER_PRAGMAS).await.map_err(failed("open the database"))?;
-    migrate(&mut first).await.map_err(|e| refuse(format!("its tables cannot be brought up to date: {e}")))?;
-    first.close().await.map_err(failed("open the database"))?;
-
-    let write = pool(&address, 1, &WRITER_PRAGMAS).await?;
-    let read = pool(&address, READERS, &READER_PRAGMAS).await?;
-    Ok(Pools { read, write })
 }
 
 impl Pools {
-    pub(crate) async fn begin_read(&self) -> Result<Tx, StoreError> {
-        self.read.begin().await.map_err(failed("begin to read"))
+    /// A transaction that only reads, bound to this tenant or to the host's own chain.
+    pub(crate) async fn begin_read(&self, bound: &str) -> Result<Tx, StoreError> {
+        let begun = match self.kind {
+            Kind::Sqlite => self.read.begin().await,
+            Kind::Postgres => self.read.begin_with(postgres::BEGIN_READ).await,
+        };
+        let mut tx = begun.map_err(failed("begin to read"))?;
+        bind(&mut tx, bound).await?;
+        Ok(tx)
     }
 
-    /// IMMEDIATE takes the write lock at once: a transaction that upgrades later can fail in the middle.
-    pub(crate) async fn begin_write(&self) -> Result<Tx, StoreError> {
-        self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failed("begin to write"))
+    /// A transaction that may write, bound likewise.
+    pub(crate) async fn begin_write(&self, bound: &str) -> Result<Tx, StoreError> {
+        let begun = match self.kind {
+            Kind::Sqlite => self.write.begin_with(sqlite::BEGIN_WRITE).await,
+            Kind::Postgres => self.write.begin().await,
+        };
+        let mut tx = begun.map_err(failed("begin to write"))?;
+        bind(&mut tx, bound).await?;
+        Ok(tx)
     }
 
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
@@ -103,68 +112,11 @@ impl Pools {
     }
 }
 
-/// Writes the placeholder of a statement's parameter, counted from 1; parameters are bound in that order.
-///
-/// `?` here, where PostgreSQL has `$n`: SQLite takes `$n` for a name, and looks each name up by reading all of them
-/// from the front, which grows with the square of a statement's rows.
-pub(crate) fn placeholder(statement: &mut String, _number: usize) {
-    statement.push('?');
-}
-
-/// SQLite's result codes, <https://sqlite.org/rescode.html>; the low byte of an extended code is the plain one.
-pub(crate) fn judge(error: &dyn sqlx::error::DatabaseError) -> Judgement {
-    const BUSY: u32 = 5;
-    const LOCKED: u32 = 6;
-    const IOERR: u32 = 10;
-    const CORRUPT: u32 = 11;
-    const FULL: u32 = 13;
-    const CANTOPEN: u32 = 14;
-    const PROTOCOL: u32 = 15;
-    const NOTADB: u32 = 26;
-    match error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
-        Some(BUSY | LOCKED | IOERR | FULL | CANTOPEN | PROTOCOL) => Judgement::Retryable,
-        Some(CORRUPT | NOTADB) => Judgement::Corrupt,
-        _ => Judgement::Other,
-    }
-}
-
-async fn pool(address: &str, connections: u32, pragmas: &'static [&'static str]) -> Result<AnyPool, StoreError> {
-    AnyPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(WAIT)
-        // A file does not go away as a server does: nothing is gained by testing or renewing connections.
-        .test_before_acquire(false)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .after_connect(move |connection, _| Box::pin(prepare(connection, pragmas)))
-        .connect(address)
-        .await
-        .map_err(failed("open the database"))
-}
-
-async fn prepare(connection: &mut AnyConnection, pragmas: &[&'static str]) -> Result<(), sqlx::Error> {
-    let wait = AssertSqlSafe(format!("PRAGMA busy_timeout = {}", WAIT.as_millis()));
-    sqlx::raw_sql(wait).execute(&mut *connection).await?;
-    for pragma in pragmas {
-        sqlx::raw_sql(*pragma).execute(&mut *connection).await?;
+/// Binds a transaction to a tenant, or to the host's own chain: from here on the database itself shows and takes no other
+/// tenant's rows. SQLite has no such thing, there the queries alone say it.
+pub(crate) async fn bind(connection: &mut AnyConnection, bound: &str) -> Result<(), StoreError> {
+    if Kind::of(connection) == Kind::Postgres {
+        postgres::bind(connection, bound).await?;
     }
     Ok(())
-}
-
-async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
-    let migrations = [(1, "tables", include_str!("../migrations/0001_tables.sql"))];
-    let migrations = migrations
-        .into_iter()
-        .map(|(number, name, text)| {
-            let text = AssertSqlSafe(text.replace(" BYTES", " BLOB")).into_sql_str();
-            Migration::new(number, name.into(), MigrationType::Simple, text, false)
-        })
-        .collect();
-    Migrator::with_migrations(migrations).run(connection).await
-}
-
-/// The driver takes a URL and decodes it, so each byte that could mean something in one is escaped.
-fn sqlite_address(path: &Path) -> Option<String> {
-    const MEANS_ITSELF: AsciiSet = NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-');
-    Some(format!("sqlite://{}", utf8_percent_encode(path.to_str()?, &MEANS_ITSELF)))
 }

@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clawhold_tenancy::TenantId;
+use clawhold_tenancy::audit::HOST_CHAIN;
 
 pub use error::{Conflict, Failure, StoreError};
 pub use installs::{Install, InstalledSkill, PutInstall};
@@ -78,33 +79,40 @@ pub struct Counts {
 }
 
 impl Store {
-    /// Opens the database at `url`, `sqlite:` and a path, and brings its tables up to date. A file that does not
-    /// exist is made, readable by its owner alone; its folder must exist.
+    /// Opens the database at `url`. `sqlite:` and a path: its tables are brought up to date; a file that does not exist is
+    /// made, readable by its owner alone; its folder must exist. `postgres://`: refused if the tables are not those of this
+    /// program (see [`Store::migrate`]), or if row-level security does not hold for the role.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let pools = driver::open(url).await?;
         Ok(Self { inner: Arc::new(Inner { pools, reads: AtomicU64::new(0), writes: AtomicU64::new(0) }) })
     }
 
+    /// Makes the tables of a PostgreSQL database and the roles that may use them, or brings them up to date. `url` is that of
+    /// the role that owns the tables, which no host works as.
+    pub async fn migrate(url: &str) -> Result<(), StoreError> {
+        driver::migrate(url).await
+    }
+
     /// Reads one tenant's data, all of it as it stood at the first query.
     pub async fn tenant(&self, tenant: &TenantId) -> Result<TenantTx<Read>, StoreError> {
-        Ok(TenantTx::new(self.begin_read().await?, tenant.clone()))
+        Ok(TenantTx::new(self.begin_read(tenant.as_str()).await?, tenant.clone()))
     }
 
     /// Changes one tenant's data.
     pub async fn tenant_write(&self, tenant: &TenantId) -> Result<TenantTx<Write>, StoreError> {
-        Ok(TenantTx::new(self.begin_write().await?, tenant.clone()))
+        Ok(TenantTx::new(self.begin_write(tenant.as_str()).await?, tenant.clone()))
     }
 
     /// Reads what belongs to no single tenant. `reason` says what for, `noun.verb`; it is in the log.
     pub async fn system(&self, reason: &'static str) -> Result<SystemTx<Read>, StoreError> {
         tracing::debug!(reason, "system read");
-        Ok(SystemTx::new(self.begin_read().await?))
+        Ok(SystemTx::new(self.begin_read(HOST_CHAIN).await?))
     }
 
     /// Changes what belongs to no single tenant. `reason` as in [`Store::system`].
     pub async fn system_write(&self, reason: &'static str) -> Result<SystemTx<Write>, StoreError> {
         tracing::debug!(reason, "system write");
-        Ok(SystemTx::new(self.begin_write().await?))
+        Ok(SystemTx::new(self.begin_write(HOST_CHAIN).await?))
     }
 
     /// Transactions begun so far. A warm invocation must write nothing but its audit entry, and a test looks here.
@@ -123,13 +131,13 @@ impl Store {
         self.inner.pools.close().await;
     }
 
-    async fn begin_read(&self) -> Result<driver::Tx, StoreError> {
+    async fn begin_read(&self, bound: &str) -> Result<driver::Tx, StoreError> {
         self.inner.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.pools.begin_read().await
+        self.inner.pools.begin_read(bound).await
     }
 
-    async fn begin_write(&self) -> Result<driver::Tx, StoreError> {
+    async fn begin_write(&self, bound: &str) -> Result<driver::Tx, StoreError> {
         self.inner.writes.fetch_add(1, Ordering::Relaxed);
-        self.inner.pools.begin_write().await
+        self.inner.pools.begin_write(bound).await
     }
 }

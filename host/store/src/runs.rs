@@ -6,6 +6,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use crate::bulk::{Bulk, ROWS};
+use crate::driver::Kind;
 use crate::error::failed;
 use crate::fields::{Fields, integer, json};
 use crate::{StoreError, TenantTx, Write};
@@ -55,7 +56,7 @@ static INSERT: Bulk = Bulk::new(
 
 pub(crate) async fn insert(connection: &mut AnyConnection, records: &[(&TenantId, &Record)]) -> Result<(), StoreError> {
     for chunk in records.chunks(ROWS) {
-        let mut query = INSERT.query(chunk.len());
+        let mut query = INSERT.query(Kind::of(connection), chunk.len());
         for (tenant, record) in chunk {
             query = query
                 .bind(tenant.as_str())

@@ -70,7 +70,10 @@ impl SystemTx<Write> {
     /// Also tells a tenant, in its own chain, what is done to it. More than one tenant: in ascending order of their
     /// ids, as each locks its chain until the end.
     pub async fn append(&mut self, tenant: &TenantId, events: &[Event]) -> Result<Head, StoreError> {
-        audit::append(&mut self.tx, tenant.as_str(), &events.iter().collect::<Vec<_>>()).await
+        driver::bind(&mut self.tx, tenant.as_str()).await?;
+        let head = audit::append(&mut self.tx, tenant.as_str(), &events.iter().collect::<Vec<_>>()).await?;
+        driver::bind(&mut self.tx, HOST_CHAIN).await?;
+        Ok(head)
     }
 
     /// Makes the changes permanent, with this entry at the end of the host's chain.

@@ -20,6 +20,7 @@ use clawhold_tenancy::audit::Event;
 use clawhold_tenancy::run::Record;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::driver::{self, Kind};
 use crate::error::failed;
 use crate::{Store, StoreError, audit, runs};
 
@@ -116,13 +117,26 @@ async fn commit(store: &Store, group: &[Append]) -> Result<(), StoreError> {
     if group.is_empty() {
         return Ok(());
     }
-    let mut tx = store.begin_write().await?;
+    let mut tx = store.begin_write(group[0].tenant.as_str()).await?;
+    if Kind::of(&tx) == Kind::Postgres {
+        // The database takes rows of one tenant at a time.
+        for of_one in group.chunk_by(|a, b| a.tenant == b.tenant) {
+            driver::bind(&mut tx, of_one[0].tenant.as_str()).await?;
+            write_all(&mut tx, of_one).await?;
+        }
+    } else {
+        write_all(&mut tx, group).await?;
+    }
+    tx.commit().await.map_err(failed("commit"))
+}
+
+async fn write_all(tx: &mut driver::Tx, group: &[Append]) -> Result<(), StoreError> {
     let records: Vec<_> = group.iter().filter_map(|of| of.record.as_ref().map(|record| (&of.tenant, record))).collect();
-    runs::insert(&mut tx, &records).await?;
+    runs::insert(tx, &records).await?;
     let chains: Vec<(&str, Vec<&Event>)> = group
         .chunk_by(|a, b| a.tenant == b.tenant)
         .map(|of_one| (of_one[0].tenant.as_str(), of_one.iter().flat_map(|append| &append.events).collect()))
         .collect();
-    audit::append_all(&mut tx, &chains).await?;
-    tx.commit().await.map_err(failed("commit"))
+    audit::append_all(tx, &chains).await?;
+    Ok(())
 }

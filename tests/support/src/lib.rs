@@ -6,3 +6,4 @@
 
 pub mod crm;
 pub mod guest;
+pub mod postgres;

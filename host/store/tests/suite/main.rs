@@ -1,5 +1,5 @@
 //! The contract: each function in `contract` takes a store and proves one sentence, so that it runs on every
-//! database. `sqlite` has what is SQLite's own.
+//! database. `sqlite` and `postgres` have what is each one's own.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,6 +7,7 @@ mod chains;
 mod contract;
 mod group_commit;
 mod isolation;
+mod postgres;
 mod sqlite;
 mod support;
 
@@ -18,6 +19,15 @@ macro_rules! on_each_database {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
                     let database = crate::support::Database::new().await;
+                    crate::$module::$name(&database.store).await;
+                }
+            )*
+        }
+        mod on_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let database = crate::support::Postgres::new().await;
                     crate::$module::$name(&database.store).await;
                 }
             )*

@@ -36,6 +36,26 @@ impl Database {
     }
 }
 
+/// A store on a database of its own, in the test process's PostgreSQL, as the app's role.
+pub(crate) struct Postgres {
+    pub(crate) store: Store,
+    pub(crate) at: clawhold_test_support::postgres::Database,
+}
+
+impl Postgres {
+    pub(crate) async fn new() -> Self {
+        let at = tokio::task::spawn_blocking(|| {
+            clawhold_test_support::postgres::Database::new(|owner| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                Ok(runtime.block_on(Store::migrate(owner))?)
+            })
+        });
+        let at = at.await.unwrap().unwrap();
+        let store = Store::open(&at.app).await.unwrap();
+        Self { store, at }
+    }
+}
+
 pub(crate) fn url(path: &std::path::Path) -> String {
     format!("sqlite:{}", path.display())
 }

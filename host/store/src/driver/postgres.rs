@@ -1,0 +1,180 @@
+//! PostgreSQL, 15 or later: roles and row-level security.
+//!
+//! Three roles: whoever migrates owns the tables; `clawhold_app` is what a host works as, through a login role that is its
+//! member; `clawhold_purge` removes what a tenant leaves behind. The host refuses to work as a role that the policies do not
+//! hold for.
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _};
+
+use super::{Judgement, Kind, Pools, WAIT};
+use crate::StoreError;
+use crate::error::failed;
+
+/// Connections that only read, and such that may write. A host's writes are mostly the one group commit.
+const READERS: u32 = 8;
+const WRITERS: u32 = 8;
+
+/// All of it as it stood at the first query, and nothing written whatever a query says.
+pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
+/// What `open` wants to find: as many migrations as there are.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "tables", include_str!("../../migrations/0001_tables.sql")),
+    (2, "row-level security", include_str!("../../migrations/postgres/0002_row_level_security.sql")),
+];
+
+pub(super) fn is_address(url: &str) -> bool {
+    url.starts_with("postgres:") || url.starts_with("postgresql:")
+}
+
+/// The address without its password, to be shown.
+fn shown(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, server))) => format!("{scheme}://…@{server}"),
+        (Some((scheme, rest)), None) => format!("{scheme}://{rest}"),
+        _ => "postgres:…".to_owned(),
+    }
+}
+
+pub(super) async fn open(url: &str) -> Result<Pools, StoreError> {
+    let refuse = |why: String| StoreError::Open { url: shown(url), why };
+    // By hand first: a pool tries again for as long as it may wait, and then says only that.
+    let mut first = AnyConnection::connect(url).await.map_err(|error| refuse(first_words(&error)))?;
+    let fit = is_fit(&mut first).await.map_err(failed("look at the database"))?;
+    first.close().await.map_err(failed("look at the database"))?;
+    fit.map_err(refuse)?;
+    Ok(Pools { kind: Kind::Postgres, read: pool(url, READERS).await?, write: pool(url, WRITERS).await? })
+}
+
+/// Whether this role may work here, and the tables are those of this program. If not, what mends it.
+async fn is_fit(connection: &mut AnyConnection) -> Result<Result<(), String>, sqlx::Error> {
+    let role = "SELECT current_user::text AS name, rolsuper::int::bigint AS super, rolbypassrls::int::bigint AS bypasses, \
+                current_setting('server_version_num')::bigint AS version, \
+                (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p') AND relname IN ('tenants', 'audit') \
+                 AND pg_has_role(current_user, relowner, 'USAGE')) AS owned, \
+                (SELECT count(*) FROM pg_roles app WHERE app.rolname = 'clawhold_app' \
+                 AND pg_has_role(current_user, app.oid, 'USAGE')) AS member, \
+                (to_regclass('_sqlx_migrations') IS NOT NULL)::int::bigint AS migrated \
+                FROM pg_roles WHERE rolname = current_user";
+    let row = sqlx::query(role).fetch_one(&mut *connection).await?;
+    let name: String = row.try_get("name")?;
+    let fact = |column: &str| row.try_get::<i64, _>(column);
+    if fact("version")? < 150_000 {
+        return Ok(Err("the server is older than PostgreSQL 15; use a newer one".to_owned()));
+    }
+    if fact("super")? > 0 || fact("bypasses")? > 0 {
+        return Ok(Err(format!(
+            "the role {name} is a superuser or has BYPASSRLS, for which row-level security does not hold; make one without: \
+             CREATE ROLE clawhold LOGIN PASSWORD '…' IN ROLE clawhold_app"
+        )));
+    }
+    if fact("owned")? > 0 {
+        return Ok(Err(format!(
+            "the role {name} owns the tables, and could switch row-level security off; work as another: \
+             CREATE ROLE clawhold LOGIN PASSWORD '…' IN ROLE clawhold_app"
+        )));
+    }
+    if fact("migrated")? == 0 {
+        return Ok(Err("it has no tables yet; run `clawhold db migrate` as their owner".to_owned()));
+    }
+    if fact("member")? == 0 {
+        return Ok(Err(format!("the role {name} may not use the tables; GRANT clawhold_app TO {name}")));
+    }
+    let row = sqlx::query("SELECT coalesce(max(version), 0) AS version FROM _sqlx_migrations WHERE success")
+        .fetch_one(connection)
+        .await?;
+    let (there, wanted) = (row.try_get::<i64, _>("version")?, MIGRATIONS[MIGRATIONS.len() - 1].0);
+    Ok(match there.cmp(&wanted) {
+        std::cmp::Ordering::Less => Err(format!(
+            "its tables are of version {there}, and this program needs {wanted}; run `clawhold db migrate` as their owner"
+        )),
+        std::cmp::Ordering::Greater => Err(format!(
+            "its tables are of version {there}, newer than this program knows ({wanted}); use a newer program"
+        )),
+        std::cmp::Ordering::Equal => Ok(()),
+    })
+}
+
+/// Makes the roles and the tables, or brings them up to date. As the role that is to own the tables.
+pub(crate) async fn migrate(url: &str) -> Result<(), StoreError> {
+    super::install_drivers();
+    let refuse = |why: String| StoreError::Open { url: shown(url), why };
+    if !is_address(url) {
+        return Err(refuse(
+            "only a PostgreSQL database is migrated by hand; write `postgres://` and a server".to_owned(),
+        ));
+    }
+    let mut owner = AnyConnection::connect(url).await.map_err(|error| refuse(first_words(&error)))?;
+    let migrations = MIGRATIONS
+        .into_iter()
+        .map(|(number, name, text)| {
+            // Bytewise order, as SQLite has it: lists go on where the last page ended on either.
+            let text = text.replace(" BYTES", " BYTEA").replace(" TEXT", " TEXT COLLATE \"C\"");
+            let text = AssertSqlSafe(text).into_sql_str();
+            Migration::new(number, name.into(), MigrationType::Simple, text, false)
+        })
+        .collect();
+    let migrated = Migrator::with_migrations(migrations).run(&mut owner).await;
+    migrated.map_err(|error| refuse(format!("its tables cannot be brought up to date: {error}")))?;
+    // What the host looks at when it starts.
+    sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO clawhold_app")
+        .execute(&mut owner)
+        .await
+        .map_err(failed("grant the list of migrations"))?;
+    owner.close().await.map_err(failed("close the database"))
+}
+
+/// For this transaction alone: a setting of the session would reach the connection's next user.
+pub(super) async fn bind(connection: &mut AnyConnection, bound: &str) -> Result<(), StoreError> {
+    sqlx::query("SELECT set_config('app.tenant_id', $1, true)")
+        .bind(bound)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failed("bind a transaction to its tenant"))
+}
+
+/// SQLSTATE, <https://www.postgresql.org/docs/15/errcodes-appendix.html>: the first two characters are a class.
+pub(super) fn judge(error: &dyn sqlx::error::DatabaseError) -> Judgement {
+    let code = error.code().unwrap_or_default();
+    match (code.get(..2), &*code) {
+        // Lost connections, not enough resources, an operator's intervention, trouble with the system, conflicts of
+        // transactions, a lock that is not available, a standby that only reads.
+        (Some("08" | "53" | "57" | "58" | "40"), _) | (_, "55P03" | "25006") => Judgement::Retryable,
+        (Some("XX"), "XX001" | "XX002") => Judgement::Corrupt,
+        _ => Judgement::Other,
+    }
+}
+
+async fn pool(url: &str, connections: u32) -> Result<AnyPool, StoreError> {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(WAIT)
+        .connect(url)
+        .await
+        .map_err(failed("open the database"))
+}
+
+/// What an error says, without the address that it may repeat.
+fn first_words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Configuration(_) => {
+            "the address cannot be read; write postgres://user:password@server:5432/database".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        assert_eq!(shown("postgres://app:p@ss@db.example.com/x"), "postgres://…@db.example.com/x");
+        assert_eq!(shown("postgresql://127.0.0.1:5432/x"), "postgresql://127.0.0.1:5432/x");
+        assert_eq!(shown("postgres:what"), "postgres:…");
+    }
+}

@@ -1,0 +1,180 @@
+//! A real PostgreSQL for tests: one private server for each test process, on a free port of loopback, with its data in a
+//! temporary folder. It ends with the process, however that ends. `CLAWHOLD_TEST_POSTGRES` names another server instead, as
+//! the address of a superuser.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The account that owns the tables of tests, and the one that a host works as.
+const OWNER: &str = "clawhold_test_owner";
+const APP: &str = "clawhold_test_app";
+
+/// Started by a shell that waits for the end of its input, which is the end of this process, and then stops the server and
+/// removes its data. The server refuses to run as root.
+const SCRIPT: &str = r#"
+set -e
+bin=$1 port=$2
+T=$(mktemp -d)
+chmod 755 "$T"
+mkdir "$T/data"
+chmod 700 "$T/data"
+cd "$T"
+as=
+if [ "$(id -u)" = 0 ]; then
+    chown nobody "$T/data"
+    as="setpriv --reuid=nobody --regid=nogroup --clear-groups"
+fi
+$as env HOME="$T" LC_ALL=C.UTF-8 "$bin/initdb" -D "$T/data" -U test -A trust -E UTF8 --no-sync >"$T/log" 2>&1 || { cat "$T/log"; exit 1; }
+$as env HOME="$T" LC_ALL=C.UTF-8 "$bin/postgres" -D "$T/data" -p "$port" -c listen_addresses=127.0.0.1 \
+    -c unix_socket_directories= -c fsync=off -c max_connections=300 >"$T/log" 2>&1 </dev/null &
+pid=$!
+until "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; do
+    kill -0 $pid 2>/dev/null || { cat "$T/log"; exit 1; }
+    sleep 0.02
+done
+echo ready
+read -r _ || true
+kill -INT $pid
+wait $pid || true
+rm -rf "$T"
+"#;
+
+/// A database of its own for one test, with the tables in it.
+#[derive(Debug)]
+pub struct Database {
+    /// What a host is given: the address of the app's role.
+    pub app: String,
+    /// The address of the role that owns the tables.
+    pub owner: String,
+    /// The address of a superuser, for whom no policy holds.
+    pub superuser: String,
+}
+
+/// Where the server's programs are, if it is installed.
+pub fn programs() -> Option<PathBuf> {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").ok().into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = debian
+        .filter_map(|version| Some((version.file_name().to_str()?.parse().ok()?, version.path().join("bin"))))
+        .filter(|(_, bin)| bin.join("initdb").exists())
+        .collect();
+    found.sort();
+    found.pop().map(|(_, bin)| bin)
+}
+
+impl Database {
+    /// A new database, empty but for what `migrate` puts into the one that all are copies of; it is called once in a process,
+    /// with the owner's address.
+    ///
+    /// # Errors
+    ///
+    /// When there is no server: the error says how to get one.
+    pub fn new(migrate: impl FnOnce(&str) -> Result<()>) -> Result<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        static TEMPLATE: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+        let server = server()?;
+        let unique = format!("{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let template = format!("clawhold_template_{}", std::process::id());
+        let made = TEMPLATE.get_or_init(|| {
+            let make = || {
+                server.run(&format!(
+                    "DO $$ BEGIN \
+                     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER}') THEN \
+                     CREATE ROLE {OWNER} LOGIN CREATEROLE; CREATE ROLE {APP} LOGIN; END IF; END $$"
+                ))?;
+                server.run(&format!("CREATE DATABASE {template} OWNER {OWNER}"))?;
+                // Schema public belongs to the database's owner since PostgreSQL 15.
+                migrate(&server.address(OWNER, &template))?;
+                server.run(&format!("GRANT clawhold_app TO {APP}"))
+            };
+            make().map_err(|error| format!("{error:#}"))
+        });
+        if let Err(error) = made {
+            bail!("the template of test databases could not be made: {error}");
+        }
+        let name = format!("clawhold_test_{unique}");
+        server.run(&format!("CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}"))?;
+        Ok(Self {
+            app: server.address(APP, &name),
+            owner: server.address(OWNER, &name),
+            superuser: server.address("test", &name),
+        })
+    }
+}
+
+struct Server {
+    /// `user@host:port`, without the user.
+    at: String,
+    /// Of another's server.
+    superuser: Option<String>,
+    bin: PathBuf,
+}
+
+impl Server {
+    fn address(&self, user: &str, database: &str) -> String {
+        match (&self.superuser, user) {
+            (Some(superuser), "test") => {
+                let (server, _) = superuser.rsplit_once('/').unwrap_or((superuser, ""));
+                format!("{server}/{database}")
+            }
+            _ => format!("postgres://{user}@{}/{database}", self.at),
+        }
+    }
+
+    fn run(&self, statement: &str) -> Result<()> {
+        let address = self.superuser.clone().unwrap_or_else(|| self.address("test", "postgres"));
+        let said = Command::new(self.bin.join("psql"))
+            .args([&address, "-v", "ON_ERROR_STOP=1", "-qc", statement])
+            .output()
+            .context("psql cannot be run")?;
+        if !said.status.success() {
+            bail!("{statement}: {}", String::from_utf8_lossy(&said.stderr));
+        }
+        Ok(())
+    }
+}
+
+fn server() -> Result<&'static Server> {
+    static SERVER: OnceLock<std::result::Result<Server, String>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| start().map_err(|error| format!("{error:#}")));
+    server.as_ref().map_err(|error| anyhow::anyhow!("no PostgreSQL for tests: {error}"))
+}
+
+fn start() -> Result<Server> {
+    let bin =
+        programs().context("install the Debian package postgresql, 15 or newer (`cargo xtask setup` says how)")?;
+    if let Ok(superuser) = std::env::var("CLAWHOLD_TEST_POSTGRES") {
+        let at = superuser.rsplit_once('@').map_or("", |(_, at)| at);
+        let at = at.split_once('/').map_or(at, |(at, _)| at).to_owned();
+        return Ok(Server { at, superuser: Some(superuser), bin });
+    }
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    begin(&bin, port)?;
+    Ok(Server { at: format!("127.0.0.1:{port}"), superuser: None, bin })
+}
+
+fn begin(bin: &Path, port: u16) -> Result<()> {
+    let mut shell = Command::new("sh")
+        .args(["-c", SCRIPT, "sh"])
+        .arg(bin)
+        .arg(port.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("a shell cannot be started")?;
+    let mut said = String::new();
+    let mut lines = BufReader::new(shell.stdout.take().context("the shell has no output")?);
+    while lines.read_line(&mut said)? > 0 {
+        if said.ends_with("ready\n") {
+            // Its input closes with this process.
+            std::mem::forget(shell);
+            return Ok(());
+        }
+    }
+    bail!("the server did not start: {said}")
+}
