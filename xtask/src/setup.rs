@@ -39,6 +39,16 @@ pub(crate) fn prepare() -> Result<()> {
     require_targets()
 }
 
+/// Adds what only the tests need: a PostgreSQL server, which they start and stop themselves.
+pub(crate) fn prepare_tests() -> Result<()> {
+    // Debian keeps its programs out of the search path, one folder for each version.
+    let there = std::fs::read_dir("/usr/lib/postgresql").ok().into_iter().flatten().flatten();
+    if there.into_iter().any(|version| version.path().join("bin/initdb").exists()) {
+        return Ok(());
+    }
+    require_packages(&[Requirement { program: "initdb".to_owned(), packages: "postgresql" }])
+}
+
 /// Installs the Debian packages of the programs that are missing, or says how to.
 pub(crate) fn require_packages(requirements: &[Requirement]) -> Result<()> {
     let missing: Vec<&Requirement> = requirements

@@ -21,6 +21,7 @@ examples: cargo xtask test
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let began = Instant::now();
     setup::prepare()?;
+    setup::prepare_tests()?;
     let mut test = shell::cargo();
     test.arg("test");
     // The same selection as the demo's build, so that one build of the dependencies serves both.

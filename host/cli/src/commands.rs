@@ -1,6 +1,7 @@
-//! The commands that are clients of the API, one module for each noun.
+//! The commands, one module for each noun. All but `db` are clients of the API.
 
 pub(crate) mod audit;
+pub(crate) mod db;
 pub(crate) mod install;
 pub(crate) mod market;
 pub(crate) mod run;

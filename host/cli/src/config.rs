@@ -21,6 +21,8 @@ pub struct Config {
     pub operations_listen: Option<SocketAddr>,
     /// The folder of the database, the keys and the artifacts.
     pub data_dir: Option<PathBuf>,
+    /// A PostgreSQL database instead of the one in the data folder: `postgres://user:password@server/database`.
+    pub database_url: Option<DatabaseUrl>,
     /// What skills may reach.
     pub egress: EgressConfig,
     /// The most that any run may use.
@@ -31,6 +33,31 @@ pub struct Config {
     pub tenant_quotas: Quotas,
     /// Whether only pure skills may be installed and run, for any tenant. `false`.
     pub require_pure: bool,
+}
+
+/// The address of a database. It may hold a password, and is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The address itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl(…)")
+    }
 }
 
 /// `egress`
@@ -86,6 +113,7 @@ impl Config {
         set(&mut self.listen, "CLAWHOLD_LISTEN", environment)?;
         set(&mut self.operations_listen, "CLAWHOLD_OPERATIONS_LISTEN", environment)?;
         set(&mut self.data_dir, "CLAWHOLD_DATA_DIR", environment)?;
+        set(&mut self.database_url, "CLAWHOLD_DATABASE_URL", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
         for limit in TABLE {
             let mut value = None;

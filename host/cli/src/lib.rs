@@ -78,6 +78,9 @@ enum Command {
     /// Read and verify a tenant's audit log.
     #[command(subcommand)]
     Audit(commands::audit::Audit),
+    /// Prepare and check a PostgreSQL database.
+    #[command(subcommand)]
+    Db(commands::db::Db),
 }
 
 /// What a command came to. The code is part of the interface.
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Invoke(command) => client().and_then(|c| command.run(&c, out)),
         Command::Run(command) => client().and_then(|c| command.run(&c, out)),
         Command::Audit(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Db(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -105,7 +105,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     served
 }
 
-/// The embedded composition: SQLite, a local key file, and the network, or a `transport` of the caller's.
+/// The composition: SQLite in the data folder or the PostgreSQL that is configured, a local key file, and the network, or a `transport` of the caller's.
 pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Transport>>) -> anyhow::Result<Arc<Host>> {
     DirBuilder::new()
         .recursive(true)
@@ -113,7 +113,10 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         .create(folder)
         .with_context(|| format!("cannot create the data folder {}", folder.display()))?;
     let key = Arc::new(MasterKey::open_or_create(folder)?);
-    let store = Store::open(&format!("sqlite:{}", folder.join("clawhold.db").display())).await?;
+    let store = match &config.database_url {
+        Some(url) => Store::open(url.expose()).await?,
+        None => Store::open(&format!("sqlite:{}", folder.join("clawhold.db").display())).await?,
+    };
     let mut settings = Settings::in_directory(folder.join("artifacts"), *key.derive("artifacts"));
     if let Some(slots) = config.run_slots {
         settings.slots = slots;

@@ -425,8 +425,9 @@ fn at(place: &str) -> &str {
     if place.starts_with('/') { place } else { "" }
 }
 
-/// Messages of skills go to callers and into the run's record: 2,000 characters say enough.
+/// Messages of skills go to callers and into the run's record: 2,000 characters say enough. PostgreSQL's text has no NUL.
 fn shortened(message: String) -> String {
+    let message = if message.contains('\0') { message.replace('\0', "\u{fffd}") } else { message };
     if message.chars().count() <= 2000 { message } else { message.chars().take(2000).chain("…".chars()).collect() }
 }
 

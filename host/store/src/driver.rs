@@ -4,6 +4,7 @@
 mod postgres;
 mod sqlite;
 
+use std::fmt::Write as _;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -39,7 +40,9 @@ impl Kind {
     pub(crate) fn placeholder(self, statement: &mut String, number: usize) {
         match self {
             Self::Sqlite => statement.push('?'),
-            Self::Postgres => *statement += &format!("${number}"),
+            Self::Postgres => {
+                let _strings_take_all = write!(statement, "${number}");
+            }
         }
     }
 }

@@ -179,7 +179,7 @@ async fn a_host_does_not_start_as_a_role_for_which_the_policies_do_not_hold() {
         (&database.at.superuser, "IN ROLE clawhold_app"),
         (&database.at.owner, "owns the tables"),
         (&database.at.app.replace("clawhold_test_app@", "clawhold_test_nobody@"), "clawhold_test_nobody"),
-        (&database.at.app.replace(":", ";"), "clawhold.db"),
+        (&database.at.app.replace(':', ";"), "clawhold.db"),
     ] {
         let refused = Store::open(address).await.err();
         let said = refused.unwrap_or_else(|| panic!("{address} was taken")).to_string();

@@ -5,9 +5,34 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, crm as crm_package};
 
-#[test]
-fn each_tenant_sees_its_own_accounts_with_its_own_credential() {
-    let test = TestHost::start();
+macro_rules! on_each_database {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(&super::TestHost::start());
+                }
+            )*
+        }
+        mod on_postgres {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(&super::TestHost::on_postgres());
+                }
+            )*
+        }
+    };
+}
+
+on_each_database![
+    each_tenant_sees_its_own_accounts_with_its_own_credential,
+    hostile_01_another_tenants_things_look_like_things_that_do_not_exist,
+    hostile_10_a_revoked_token_is_refused_at_once,
+];
+
+fn each_tenant_sees_its_own_accounts_with_its_own_credential(test: &TestHost) {
     let server = test.runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let customers = [("acme-corp", "acme-token"), ("globex", "globex-token")]
@@ -41,9 +66,7 @@ fn each_tenant_sees_its_own_accounts_with_its_own_credential() {
     assert_eq!((acme.requests, globex.requests, server.refused()), (2, 2, 0));
 }
 
-#[test]
-fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist() {
-    let test = TestHost::start();
+fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &TestHost) {
     let acme = test.with_probe("acme-corp", "https://acme.example.com");
     let globex = test.tenant("globex");
     test.send("PUT", "/v1/tenants/globex/secrets/token", &globex, &json!({ "value": "globex-secret" })).ok();
@@ -117,9 +140,7 @@ fn hostile_19_a_secret_that_is_not_the_installs_looks_like_one_that_does_not_exi
     }
 }
 
-#[test]
-fn hostile_10_a_revoked_token_is_refused_at_once() {
-    let test = TestHost::start();
+fn hostile_10_a_revoked_token_is_refused_at_once(test: &TestHost) {
     let admin = test.tenant("acme-corp");
     let caller = test.token("acme-corp", "caller");
     assert_eq!(test.get("/v1/tenants/acme-corp/skills", &caller).status, 200);

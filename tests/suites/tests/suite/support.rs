@@ -71,6 +71,15 @@ impl TestHost {
         Self::within(Arc::new(tempfile::tempdir().unwrap()), yaml, None, transport)
     }
 
+    /// A host on a PostgreSQL database of its own.
+    pub(crate) fn on_postgres() -> Self {
+        let database = clawhold_test_support::postgres::Database::new(|owner| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(clawhold_store::Store::migrate(owner))?)
+        });
+        Self::with(&format!("database_url: {}\n", database.unwrap().app))
+    }
+
     /// Stops, and starts again in the same folder with another configuration.
     pub(crate) fn restarted(mut self, yaml: &str) -> Self {
         let (folder, operator) = (Arc::clone(&self.folder), self.operator.clone());
