@@ -29,8 +29,9 @@ pub(super) fn is_address(url: &str) -> bool {
     url.starts_with("postgres:") || url.starts_with("postgresql:")
 }
 
-/// The address without its password, to be shown.
+/// The address without its password, which may stand before the server or among the parameters, to be shown.
 fn shown(url: &str) -> String {
+    let url = url.split_once('?').map_or(url, |(address, _)| address);
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, server))) => format!("{scheme}://…@{server}"),
         (Some((scheme, rest)), None) => format!("{scheme}://{rest}"),
@@ -175,6 +176,7 @@ mod tests {
     fn an_address_is_shown_without_its_password() {
         assert_eq!(shown("postgres://app:p@ss@db.example.com/x"), "postgres://…@db.example.com/x");
         assert_eq!(shown("postgresql://127.0.0.1:5432/x"), "postgresql://127.0.0.1:5432/x");
+        assert_eq!(shown("postgres://db.example.com/x?user=a&password=secret@x"), "postgres://db.example.com/x");
         assert_eq!(shown("postgres:what"), "postgres:…");
     }
 }
