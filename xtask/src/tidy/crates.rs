@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::Finding;
-use super::rules::{APART, FREE, LAYERS, LIBRARIES, OF_XTASK, is_in};
+use super::rules::{APART, FREE, LAYERS, LIBRARIES, OF_TESTS, OF_XTASK, is_in};
 
 /// A crate of the workspace: its folder, and what it depends on.
 struct Crate {
@@ -103,7 +103,12 @@ fn crates(metadata: &Value) -> Result<Vec<Crate>> {
         .map(|package| {
             let manifest = package["manifest_path"].as_str().context("a package without its manifest")?;
             let dependencies = package["dependencies"].as_array().context("a package without its dependencies")?;
-            let dependencies = dependencies.iter().map(|dependency| {
+            let folder = inside(manifest.trim_end_matches("/Cargo.toml"))?;
+            let of_tests = |dependency: &Value| {
+                let path = dependency["path"].as_str().and_then(|path| inside(path).ok());
+                layer(&folder).is_some() && dependency["kind"] == "dev" && path.as_deref() == Some(OF_TESTS)
+            };
+            let dependencies = dependencies.iter().filter(|dependency| !of_tests(dependency)).map(|dependency| {
                 Ok(match dependency["path"].as_str() {
                     Some(path) => Dependency::Own(inside(path)?),
                     None => {
@@ -111,10 +116,8 @@ fn crates(metadata: &Value) -> Result<Vec<Crate>> {
                     }
                 })
             });
-            Ok(Crate {
-                folder: inside(manifest.trim_end_matches("/Cargo.toml"))?,
-                dependencies: dependencies.collect::<Result<_>>()?,
-            })
+            let dependencies = dependencies.collect::<Result<_>>()?;
+            Ok(Crate { folder, dependencies })
         })
         .collect()
 }

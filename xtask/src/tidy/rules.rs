@@ -20,6 +20,9 @@ pub(super) const APART: [Apart; 3] = [
 /// Folders whose crates may see every crate.
 pub(super) const FREE: [&str; 1] = ["tests/"];
 
+/// What the tests of the host's crates may see, and their code may not: servers that are not ours.
+pub(super) const OF_TESTS: &str = "tests/support";
+
 /// Libraries that stay where they belong. A family goes by its first name: `sqlx` is also `sqlx-core`.
 pub(super) const LIBRARIES: [Library; 4] = [
     Library {
