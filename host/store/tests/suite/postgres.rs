@@ -1,6 +1,7 @@
 //! PostgreSQL's own: roles, and row-level security that holds when a query forgets its tenant.
 
-use clawhold_store::{Store, StoreError};
+use clawhold_store::audit::Verification;
+use clawhold_store::{RunWriter, Store, StoreError};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
 use crate::support::{Postgres, event, install, publish, record, tenant, token};
@@ -189,4 +190,59 @@ async fn a_host_does_not_start_as_a_role_for_which_the_policies_do_not_hold() {
     run(&mut superuser, "DELETE FROM _sqlx_migrations WHERE version > 1").await.unwrap();
     let said = Store::open(&database.at.app).await.err().unwrap().to_string();
     assert!(said.contains("clawhold db migrate"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_that_write_at_once_leave_unbroken_chains() {
+    let database = Postgres::new().await;
+    let tenants = [tenant(&database.store, "acme-corp").await, tenant(&database.store, "globex").await];
+    let other = Store::open(&database.at.app).await.unwrap();
+    let mut tasks = Vec::new();
+    for store in [&database.store, &other] {
+        let writer = RunWriter::start(store.clone());
+        for n in 0..100 {
+            // Each group has both tenants' rows, in the same order on either host.
+            let (writer, tenant) = (writer.clone(), tenants[n % 2].clone());
+            tasks.push(tokio::spawn(async move { writer.append(tenant, Some(record()), vec![event("x.y")]).await }));
+        }
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    for tenant in &tenants {
+        for store in [&database.store, &other] {
+            let mut tx = store.tenant(tenant).await.unwrap();
+            let found = tx.audit_verify().await.unwrap();
+            assert!(matches!(found, Verification::Verified { entries: 100, .. }), "{found:?}");
+            assert_eq!(tx.runs(None, 200).await.unwrap().len(), 100);
+        }
+    }
+}
+
+#[tokio::test]
+async fn hostile_42_a_changed_chain_is_broken_where_it_was_changed() {
+    for (what, place, statement) in [
+        ("edited action", 3, "UPDATE audit SET action = 'x.z' WHERE tenant_id = 'acme-corp' AND seq = 3"),
+        ("edited detail", 5, "UPDATE audit SET detail = '\\x00' WHERE tenant_id = 'acme-corp' AND seq = 5"),
+        ("deleted", 3, "DELETE FROM audit WHERE tenant_id = 'acme-corp' AND seq = 3"),
+        ("cut tail", 4, "DELETE FROM audit WHERE tenant_id = 'acme-corp' AND seq >= 4"),
+        ("head set back", 4, "UPDATE chain_heads SET seq = 3 WHERE tenant_id = 'acme-corp'"),
+        (
+            "inserted",
+            6,
+            "INSERT INTO audit SELECT tenant_id, 6, at_us, actor, action, resource, outcome, run_id, trace_id, detail, \
+             prev_hash, hash FROM audit WHERE tenant_id = 'acme-corp' AND seq = 5",
+        ),
+    ] {
+        let database = Postgres::new().await;
+        let acme = tenant(&database.store, "acme-corp").await;
+        let tx = database.store.tenant_write(&acme).await.unwrap();
+        tx.commit_all(&event("x.y"), &[event("x.y"), event("x.y"), event("x.y"), event("x.y")]).await.unwrap();
+        let mut superuser = connect(&database.at.superuser).await;
+        assert_eq!(run(&mut superuser, statement).await.unwrap().min(1), 1, "{what}");
+        match database.store.tenant(&acme).await.unwrap().audit_verify().await.unwrap() {
+            Verification::Broken { seq, .. } => assert_eq!(seq, place, "{what}"),
+            whole @ Verification::Verified { .. } => panic!("{what}: {whole:?}"),
+        }
+    }
 }
