@@ -56,13 +56,14 @@ fn rounded(value: f64) -> f64 {
 
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHMARKS: [Benchmark; 6] = [
+const BENCHMARKS: [Benchmark; 7] = [
     (&["P1", "P1raw", "P1kept", "P1rawkept", "P1inv"], invoke::measure),
     (&["P1b", "P1bc"], invoke::metering),
     (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
     (&["P3", "P3alone", "P3beside", "P3s", "P3salone", "P3sbeside"], neighbour::measure),
     (&["P4", "P4b", "P4c"], many::measure),
     (&["P5", "P5cold", "P5warm", "P5size"], cold::measure),
+    (&["P6", "P6sqlite", "P6postgres"], over_http::databases),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::Figure;
-use crate::setup::{INPUT, SKILL, bench, component};
+use crate::setup::{INPUT, SKILL, bench, bench_with, component};
 
 const ROUNDS: usize = 7;
 const CONNECTIONS: usize = 32;
@@ -78,6 +78,47 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
             target: "-",
             rounds: invoked_work,
         },
+    ])
+}
+
+/// P6: the same invocations on PostgreSQL, which waits for its disk, and on SQLite, by turns.
+pub(crate) fn databases() -> anyhow::Result<Vec<Figure>> {
+    use clawhold_test_support::postgres;
+
+    let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    postgres::keep_what_is_committed();
+    let database = postgres::Database::new(|owner| Ok(servers.block_on(clawhold_store::Store::migrate(owner))?))?;
+    let hosts = [String::new(), format!("database_url: {}\n", database.app)].map(|yaml| {
+        servers.block_on(async {
+            let bench = bench_with(component()?, &yaml).await?;
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let at = listener.local_addr()?;
+            tokio::spawn(clawhold_api::serve(listener, Arc::clone(&bench.host), std::future::pending()));
+            let caller = bench.caller.clone();
+            // Kept for the process: the folder goes with it.
+            std::mem::forget(bench);
+            anyhow::Ok((at, caller))
+        })
+    });
+    let path = format!("/v1/tenants/acme-corp/skills/{SKILL}/invoke");
+    let mut rates = [Vec::new(), Vec::new()];
+    for round in 0..=ROUNDS {
+        for (host, rates) in hosts.iter().zip(&mut rates) {
+            let (at, caller) = host.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            let (rate, _) = measured(|| client.block_on(load(*at, &path, caller)))?;
+            if round > 0 {
+                rates.push(rate);
+            }
+        }
+    }
+    let [sqlite, postgres] = rates;
+    let ratio = sqlite.iter().zip(&postgres).map(|(sqlite, postgres)| postgres / sqlite).collect();
+    let figure = |id, name, unit, target, rounds| Figure { id, name, unit, target, rounds };
+    Ok(vec![
+        figure("P6", "invoke over HTTP on PostgreSQL with row-level security ÷ on SQLite", "ratio", ">= 0.5", ratio),
+        figure("P6sqlite", "invoke over HTTP on SQLite, requests/s", "1/s", "-", sqlite),
+        figure("P6postgres", "invoke over HTTP on PostgreSQL, requests/s", "1/s", "-", postgres),
     ])
 }
 

@@ -37,8 +37,14 @@ pub(crate) fn context(scope: Scope, role: Role) -> Context {
 
 /// The embedded composition, as `clawhold serve` makes it, with one tenant that has this package.
 pub(crate) async fn bench(wasm: Vec<u8>) -> anyhow::Result<Bench> {
+    bench_with(wasm, "").await
+}
+
+/// The same with more of a configuration.
+pub(crate) async fn bench_with(wasm: Vec<u8>, yaml: &str) -> anyhow::Result<Bench> {
     let folder = tempfile::tempdir()?;
-    let host = host(folder.path(), "tenant_quotas:\n  default:\n    max_concurrent_runs: 1000\n").await?;
+    let quota = "tenant_quotas:\n  default:\n    max_concurrent_runs: 1000\n";
+    let host = host(folder.path(), &format!("{quota}{yaml}")).await?;
     let tenant: TenantId = "acme-corp".parse()?;
     publish(&host, "northwind", wasm).await?;
     let caller = tenant_with(&host, &tenant, &["northwind/probe"]).await?;

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -19,7 +19,7 @@ const APP: &str = "clawhold_test_app";
 /// removes its data. The server refuses to run as root.
 const SCRIPT: &str = r#"
 set -e
-bin=$1 port=$2
+bin=$1 port=$2 fsync=$3
 T=$(mktemp -d)
 chmod 755 "$T"
 mkdir "$T/data"
@@ -32,7 +32,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 $as env HOME="$T" LC_ALL=C.UTF-8 "$bin/initdb" -D "$T/data" -U test -A trust -E UTF8 --no-sync >"$T/log" 2>&1 || { cat "$T/log"; exit 1; }
 $as env HOME="$T" LC_ALL=C.UTF-8 "$bin/postgres" -D "$T/data" -p "$port" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= -c fsync=off -c max_connections=300 >"$T/log" 2>&1 </dev/null &
+    -c unix_socket_directories= -c fsync=$fsync -c max_connections=300 >"$T/log" 2>&1 </dev/null &
 pid=$!
 until "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; do
     kill -0 $pid 2>/dev/null || { cat "$T/log"; exit 1; }
@@ -54,6 +54,14 @@ pub struct Database {
     pub owner: String,
     /// The address of a superuser, for whom no policy holds.
     pub superuser: String,
+}
+
+static DURABLE: AtomicBool = AtomicBool::new(false);
+
+/// Makes the server keep what is committed, for what measures that. To be called before the first database is made; without
+/// it a commit does not wait for the disk, which saves tests most of their time.
+pub fn keep_what_is_committed() {
+    DURABLE.store(true, Ordering::Relaxed);
 }
 
 /// Where the server's programs are, if it is installed.
@@ -163,6 +171,7 @@ fn begin(bin: &Path, port: u16) -> Result<()> {
         .args(["-c", SCRIPT, "sh"])
         .arg(bin)
         .arg(port.to_string())
+        .arg(if DURABLE.load(Ordering::Relaxed) { "on" } else { "off" })
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
