@@ -7,7 +7,8 @@ use anyhow::Result;
 use crate::{setup, shell};
 
 pub(crate) const HELP: &str = "\
-Runs all tests of the workspace.
+Runs all tests of the workspace. Installs PostgreSQL if it is not there and this runs as root on
+Debian; the tests start a server of their own.
 
 usage: cargo xtask test [ARGUMENTS]
 

@@ -72,7 +72,9 @@ pub fn programs() -> Option<PathBuf> {
         .filter(|(_, bin)| bin.join("initdb").exists())
         .collect();
     found.sort();
-    found.pop().map(|(_, bin)| bin)
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let elsewhere = || std::env::split_paths(&path).find(|folder| folder.join("initdb").exists());
+    found.pop().map(|(_, bin)| bin).or_else(elsewhere)
 }
 
 impl Database {
@@ -155,7 +157,7 @@ fn server() -> Result<&'static Server> {
 
 fn start() -> Result<Server> {
     let bin =
-        programs().context("install the Debian package postgresql, 15 or newer (`cargo xtask setup` says how)")?;
+        programs().context("install the Debian package postgresql, 15 or newer (`cargo xtask test` does, as root)")?;
     if let Ok(superuser) = std::env::var("CLAWHOLD_TEST_POSTGRES") {
         let at = superuser.rsplit_once('@').map_or("", |(_, at)| at);
         let at = at.split_once('/').map_or(at, |(at, _)| at).to_owned();

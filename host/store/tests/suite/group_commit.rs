@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::Poll;
 
-use clawhold_store::{Conflict, RunWriter, Store, StoreError};
+use clawhold_store::{Conflict, RunWriter, Store, StoreError, SystemTx, Write};
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::run::Record;
 
@@ -26,10 +26,18 @@ async fn taken(writer: &RunWriter, tenant: &TenantId, record: Record) -> Taken {
     append
 }
 
+/// Keeps a tenant's chain locked until it is dropped, so that the writer waits: SQLite has one writer at a time, PostgreSQL locks
+/// the chain's head.
+async fn hold(store: &Store, tenant: &TenantId) -> SystemTx<Write> {
+    let mut tx = store.system_write("hold").await.unwrap();
+    tx.append(tenant, &[event("x.y")]).await.unwrap();
+    tx
+}
+
 pub(crate) async fn a_group_shares_one_transaction(store: &Store) {
     let acme = tenant(store, "acme-corp").await;
     let writer = RunWriter::start(store.clone());
-    let held = store.tenant_write(&acme).await.unwrap();
+    let held = hold(store, &acme).await;
     let before = store.counts().writes;
     let mut appends = Vec::new();
     for _ in 0..100 {
@@ -47,7 +55,7 @@ pub(crate) async fn a_group_shares_one_transaction(store: &Store) {
 pub(crate) async fn a_bad_append_does_not_take_its_neighbours_along(store: &Store) {
     let acme = tenant(store, "acme-corp").await;
     let writer = RunWriter::start(store.clone());
-    let held = store.tenant_write(&acme).await.unwrap();
+    let held = hold(store, &acme).await;
     let twice = record();
     let good = [taken(&writer, &acme, record()).await, taken(&writer, &acme, twice.clone()).await];
     let again = taken(&writer, &acme, twice).await;
@@ -69,7 +77,7 @@ pub(crate) async fn a_bad_append_does_not_take_its_neighbours_along(store: &Stor
 pub(crate) async fn closing_writes_what_was_taken(store: &Store) {
     let acme = tenant(store, "acme-corp").await;
     let writer = RunWriter::start(store.clone());
-    let held = store.tenant_write(&acme).await.unwrap();
+    let held = hold(store, &acme).await;
     let mut appends = Vec::new();
     for _ in 0..20 {
         appends.push(taken(&writer, &acme, record()).await);
@@ -90,7 +98,7 @@ pub(crate) async fn closing_writes_what_was_taken(store: &Store) {
 pub(crate) async fn a_caller_that_goes_away_loses_nothing(store: &Store) {
     let acme = tenant(store, "acme-corp").await;
     let writer = RunWriter::start(store.clone());
-    let held = store.tenant_write(&acme).await.unwrap();
+    let held = hold(store, &acme).await;
     for _ in 0..3 {
         drop(taken(&writer, &acme, record()).await);
     }
@@ -102,7 +110,7 @@ pub(crate) async fn a_caller_that_goes_away_loses_nothing(store: &Store) {
 pub(crate) async fn a_database_out_of_reach_is_told_to_every_caller(store: &Store) {
     let acme = tenant(store, "acme-corp").await;
     let writer = RunWriter::start(store.clone());
-    let held = store.tenant_write(&acme).await.unwrap();
+    let held = hold(store, &acme).await;
     let mut appends = Vec::new();
     for _ in 0..20 {
         appends.push(taken(&writer, &acme, record()).await);

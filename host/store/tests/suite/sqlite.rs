@@ -7,7 +7,7 @@ use clawhold_store::{Store, StoreError};
 use clawhold_tenancy::TenantId;
 use sqlx::{AnyConnection, Connection as _};
 
-use crate::support::{Database, event, id, install, publish, record, tenant, token, url};
+use crate::support::{Database, broken_at, event, five_entries, id, install, publish, record, tenant, token, url};
 
 /// Runs statements behind the store's back, with no rule in the way.
 async fn behind(database: &Database, statements: &[&'static str]) {
@@ -60,14 +60,10 @@ async fn hostile_42_a_changed_chain_is_broken_where_it_was_changed() {
         let database = Database::new().await;
         let (acme, globex) = (tenant(&database.store, "acme-corp").await, tenant(&database.store, "globex").await);
         for tenant in [&acme, &globex] {
-            let tx = database.store.tenant_write(tenant).await.unwrap();
-            tx.commit_all(&event("x.y"), &[event("x.y"), event("x.y"), event("x.y"), event("x.y")]).await.unwrap();
+            five_entries(&database.store, tenant).await;
         }
         behind(&database, &[statement]).await;
-        match verify(&database.store, &acme).await {
-            Verification::Broken { seq, .. } => assert_eq!(seq, place, "{what}"),
-            whole @ Verification::Verified { .. } => panic!("{what}: {whole:?}"),
-        }
+        assert_eq!(broken_at(&database.store, &acme, what).await, place, "{what}");
         let other = verify(&database.store, &globex).await;
         assert!(matches!(other, Verification::Verified { entries: 5, .. }), "{what}: {other:?}");
     }

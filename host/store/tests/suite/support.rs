@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use clawhold_store::audit::Verification;
 use clawhold_store::{NewToken, Publication, PutInstall, RunWriter, Store, TokenHash};
 use clawhold_tenancy::audit::{Event, Outcome};
 use clawhold_tenancy::manifest::Manifest;
@@ -54,6 +55,20 @@ impl Postgres {
         let store = Store::open(&at.app).await.unwrap();
         Self { store, at }
     }
+}
+
+/// The first entry of a chain that is not what was written.
+pub(crate) async fn broken_at(store: &Store, tenant: &TenantId, what: &str) -> i64 {
+    match store.tenant(tenant).await.unwrap().audit_verify().await.unwrap() {
+        Verification::Broken { seq, .. } => seq,
+        whole @ Verification::Verified { .. } => panic!("{what}: {whole:?}"),
+    }
+}
+
+/// Five entries in a tenant's chain.
+pub(crate) async fn five_entries(store: &Store, tenant: &TenantId) {
+    let tx = store.tenant_write(tenant).await.unwrap();
+    tx.commit_all(&event("x.y"), &[event("x.y"), event("x.y"), event("x.y"), event("x.y")]).await.unwrap();
 }
 
 pub(crate) fn url(path: &std::path::Path) -> String {
