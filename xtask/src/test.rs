@@ -7,12 +7,12 @@ use anyhow::Result;
 use crate::{setup, shell};
 
 pub(crate) const HELP: &str = "\
-Runs all tests of the workspace. Installs PostgreSQL if it is not there and this runs as root on
-Debian; the tests start a server of their own.
+Runs all tests of the workspace.
 
 usage: cargo xtask test [ARGUMENTS]
 
-Arguments are passed to `cargo test`. With a package named, only its tests run.
+PostgreSQL is installed if it is not there and this runs as root on Debian; the tests start a
+server of their own. Arguments are passed to `cargo test`. With a package named, only its tests run.
 
 examples: cargo xtask test
           cargo xtask test -p clawhold-store
