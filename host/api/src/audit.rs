@@ -3,15 +3,26 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
-use clawhold_runtime::{Entry, Host, Verification};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use clawhold_runtime::{Detail, Entry, Host, Problem, Verification};
+use clawhold_tenancy::audit::SignedHead;
+use clawhold_tenancy::audit::export::{Begin, End, FORMAT, Line};
 use clawhold_tenancy::permit::ReadAudit;
+use http::header::CONTENT_TYPE;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use crate::body::{Answer, Asked};
 use crate::gate::Allowed;
+use crate::lines::{Gone, LINES, Lines, Writer};
 use crate::page::{Page, PageQuery, rfc3339};
+use crate::problem::Failed;
 
 #[derive(Serialize)]
 pub(crate) struct EntryView {
@@ -26,6 +37,9 @@ pub(crate) struct EntryView {
     trace: String,
     #[serde(skip_serializing_if = "Value::is_null")]
     detail: Value,
+    /// Why there is none, if the entry had one: `shredded` or `damaged`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail_lost: Option<&'static str>,
     hash: String,
 }
 
@@ -36,24 +50,71 @@ pub(crate) async fn list(
 ) -> Answer<Page<EntryView>> {
     let limit = page.limit()?;
     let entries = host.audit(&allowed.permit, page.after()?, limit).await?;
-    Ok(Json(Page::of(&entries, limit, |entry| entry.seq.to_string(), view)))
+    Ok(Json(Page::of(&entries, limit, |(entry, _)| entry.seq.to_string(), view)))
 }
 
-pub(crate) async fn head(State(host): State<Arc<Host>>, allowed: Allowed<ReadAudit>) -> Answer<Value> {
-    let head = host.audit_head(&allowed.permit).await?;
-    Ok(Json(json!({ "seq": head.seq, "hash": hex(&head.hash) })))
+pub(crate) async fn head(State(host): State<Arc<Host>>, allowed: Allowed<ReadAudit>) -> Answer<SignedHead> {
+    Ok(Json(host.audit_head(&allowed.permit).await?))
 }
 
 pub(crate) async fn verify(State(host): State<Arc<Host>>, allowed: Allowed<ReadAudit>) -> Answer<Value> {
     Ok(Json(match host.audit_verify(&allowed.permit).await? {
-        Verification::Verified { entries, head } => {
-            json!({ "verified": true, "entries": entries, "head": hex(&head.hash) })
+        Verification::Verified { start, entries, head } => {
+            json!({ "verified": true, "first": start.seq + 1, "entries": entries, "head": hex(&head.hash) })
         }
         Verification::Broken { seq, why } => json!({ "verified": false, "seq": seq, "why": why }),
     }))
 }
 
-fn view(entry: &Entry) -> EntryView {
+/// The whole log as lines of JSON, while it is read: the format of `docs/audit.md`.
+pub(crate) async fn export(State(host): State<Arc<Host>>, allowed: Allowed<ReadAudit>) -> Result<Response, Failed> {
+    // What can go wrong at once is answered as such.
+    drop(host.export_audit(&allowed.permit).await?);
+    let (lines, body) = Lines::channel();
+    let work = async move {
+        if let Err(problem) = write_export(&host, &allowed, &lines).await {
+            // Without the head at its end, the export is seen to be incomplete.
+            let _heard = lines.send(&json!({ "problem": Failed(problem).document() })).await;
+        }
+    };
+    tokio::spawn(work.in_current_span());
+    Ok(([(CONTENT_TYPE, LINES)], Body::new(body)).into_response())
+}
+
+async fn write_export(host: &Host, allowed: &Allowed<ReadAudit>, lines: &Writer) -> Result<(), Problem> {
+    let mut export = host.export_audit(&allowed.permit).await?;
+    let chain = allowed.permit.tenant().to_string();
+    let mut text = line(&Begin { clawhold_audit: FORMAT, chain, after: export.start.into() });
+    loop {
+        let entries = export.next().await?;
+        if entries.is_empty() {
+            break;
+        }
+        for (entry, detail) in &entries {
+            let run = entry.event.run.map(|run| run.to_string());
+            let sealed = BASE64_STANDARD.encode(entry.event.detail.bytes());
+            let detail = match detail {
+                Detail::Text(text) => RawValue::from_string(text.clone()).ok(),
+                _ => None,
+            };
+            let place = (entry.seq, entry.prev_hash, entry.hash);
+            text += &line(&Line::of(place, &entry.event, run.as_deref(), &sealed, detail.as_deref()));
+        }
+        if let Err(Gone) = lines.send_text(std::mem::take(&mut text)).await {
+            return Ok(());
+        }
+    }
+    text += &line(&End { head: export.head.clone() });
+    let _heard = lines.send_text(text).await;
+    Ok(())
+}
+
+fn line(value: &impl Serialize) -> String {
+    // Maps with text for keys always have a form in JSON.
+    serde_json::to_string(value).unwrap_or_default() + "\n"
+}
+
+fn view((entry, detail): &(Entry, Detail)) -> EntryView {
     let event = &entry.event;
     EntryView {
         seq: entry.seq,
@@ -64,7 +125,15 @@ fn view(entry: &Entry) -> EntryView {
         outcome: event.outcome.as_str(),
         run: event.run.map(|run| run.to_string()),
         trace: event.trace.to_string(),
-        detail: serde_json::from_slice(&event.detail).unwrap_or_default(),
+        detail: match detail {
+            Detail::Text(text) => serde_json::from_str(text).unwrap_or_default(),
+            _ => Value::Null,
+        },
+        detail_lost: match detail {
+            Detail::Shredded => Some("shredded"),
+            Detail::Damaged => Some("damaged"),
+            Detail::None | Detail::Text(_) => None,
+        },
         hash: hex(&entry.hash),
     }
 }

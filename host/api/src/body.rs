@@ -10,6 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use clawhold_runtime::Problem;
+use clawhold_tenancy::Digest;
 use clawhold_tenancy::limits::REQUEST_BYTES;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
@@ -38,15 +39,36 @@ pub(crate) async fn whole(request: Request, limit: u64) -> Result<Bytes, Respons
     }
 }
 
-/// A JSON body of a few kilobytes, whose keys are all known.
-pub(crate) struct Sent<T>(pub(crate) T);
+/// The SHA-256 of a body, to know its repeat by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyHash([u8; 32]);
+
+impl BodyHash {
+    /// Of a request without a body.
+    pub(crate) fn none() -> Self {
+        Self::of(b"")
+    }
+
+    pub(crate) fn of(body: &[u8]) -> Self {
+        Self(*Digest::of(body).as_bytes())
+    }
+
+    /// Of the whole request: its method and path, and the body.
+    pub(crate) fn with(&self, line: &str) -> [u8; 32] {
+        *Digest::of(&[line.as_bytes(), &self.0].concat()).as_bytes()
+    }
+}
+
+/// A JSON body of a few kilobytes, whose keys are all known, and its hash.
+pub(crate) struct Sent<T>(pub(crate) T, pub(crate) BodyHash);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
         let bytes = whole(request, REQUEST_BYTES).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|e| invalid("body", &e))
+        let hash = BodyHash::of(&bytes);
+        serde_json::from_slice(&bytes).map(|sent| Self(sent, hash)).map_err(|e| invalid("body", &e))
     }
 }
 

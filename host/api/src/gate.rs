@@ -8,6 +8,7 @@ use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use clawhold_runtime::{BearerToken, Host, Problem};
+use clawhold_tenancy::audit::Chain;
 use clawhold_tenancy::permit::{Action, Host as HostResource, Market};
 use clawhold_tenancy::{Context, DEPTH_HEADER, Permit, Publisher, Refusal, RequestId, TenantId, TraceId};
 use http::header::AUTHORIZATION;
@@ -15,17 +16,25 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::Instrument;
 
+use crate::once;
 use crate::problem::Failed;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("clawhold-request");
 
 /// Something that a permit can be for.
 pub(crate) trait Resource<A>: Clone + Send + Sync + 'static {
+    /// Whose chain tells of what is done to it.
+    fn chain(&self) -> Chain<'_>;
+
     /// The permit for what the path names.
     fn permit(cx: &Context, path: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal>;
 }
 
 impl<A: Action> Resource<A> for TenantId {
+    fn chain(&self) -> Chain<'_> {
+        Chain::Tenant(self)
+    }
+
     fn permit(cx: &Context, path: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
         // What is no tenant's id is answered like a tenant that does not exist.
         let tenant = path.get("tenant").and_then(|text| text.parse().ok()).ok_or(Refusal::Elsewhere)?;
@@ -34,18 +43,30 @@ impl<A: Action> Resource<A> for TenantId {
 }
 
 impl<A: Action> Resource<A> for HostResource {
+    fn chain(&self) -> Chain<'_> {
+        Chain::Host
+    }
+
     fn permit(cx: &Context, _: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
         cx.permit_host::<A>()
     }
 }
 
 impl<A: Action> Resource<A> for Market {
+    fn chain(&self) -> Chain<'_> {
+        Chain::Host
+    }
+
     fn permit(cx: &Context, _: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
         cx.permit_market::<A>()
     }
 }
 
 impl<A: Action> Resource<A> for Publisher {
+    fn chain(&self) -> Chain<'_> {
+        Chain::Host
+    }
+
     fn permit(cx: &Context, _: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
         cx.permit_publisher::<A>()
     }
@@ -55,6 +76,12 @@ impl<A: Action> Resource<A> for Publisher {
 pub(crate) struct Allowed<A, R = TenantId> {
     pub(crate) cx: Context,
     pub(crate) permit: Permit<A, R>,
+    /// What the permit is for.
+    pub(crate) resource: R,
+    /// The caller's `Idempotency-Key`.
+    pub(crate) key: Option<String>,
+    /// Method and path: with the body, what a repeat has in common with its first time.
+    pub(crate) line: String,
 }
 
 impl<A, R: Clone> Clone for Allowed<A, R>
@@ -62,7 +89,13 @@ where
     Permit<A, R>: Clone,
 {
     fn clone(&self) -> Self {
-        Self { cx: self.cx.clone(), permit: self.permit.clone() }
+        Self {
+            cx: self.cx.clone(),
+            permit: self.permit.clone(),
+            resource: self.resource.clone(),
+            key: self.key.clone(),
+            line: self.line.clone(),
+        }
     }
 }
 
@@ -113,7 +146,17 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
                 let detail = format!("{unknown:?} is not known here; the query may have {may}");
                 return Failed(Problem::Invalid { place: "query".to_owned(), detail }).into_response();
             }
-            request.extensions_mut().insert(Arc::new(Allowed::<A, R> { cx, permit }));
+            let (key, line) = if request.method().is_safe() {
+                (Ok(None), String::new())
+            } else {
+                (once::key(request.headers()), format!("{} {}", request.method(), request.uri()))
+            };
+            let key = match key {
+                Ok(key) => key,
+                Err(problem) => return Failed(problem).into_response(),
+            };
+            let resource = permit.resource().clone();
+            request.extensions_mut().insert(Arc::new(Allowed::<A, R> { cx, permit, resource, key, line }));
             next.run(request).await
         }
         Err(refusal) => {

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use clawhold_runtime::{Host, Install, InstallAsk, PlanView as Planned, Problem};
 use clawhold_tenancy::permit::{ListInstalls, PlanInstall, PutInstall, RemoveInstall};
 use clawhold_tenancy::policy::Policy;
 use clawhold_tenancy::{Digest, PackageName, SecretName};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::body::{Answer, Asked, Named, Sent};
+use crate::body::{Answer, Asked, BodyHash, Named, Sent};
 use crate::gate::Allowed;
 use crate::market::{PackagePath, SkillView, skill_view};
+use crate::once::{Reply, if_match, once};
 use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
@@ -80,7 +82,7 @@ pub(crate) async fn plan(
     State(host): State<Arc<Host>>,
     allowed: Allowed<PlanInstall>,
     Named(path): Named<PackagePath>,
-    Sent(ask): Sent<PlanAsk>,
+    Sent(ask, _): Sent<PlanAsk>,
 ) -> Answer<PlanView> {
     let ask = asked(path.parse()?, ask.version, ask.settings, ask.reveal);
     Ok(Json(plan_view(host.plan_install(&allowed.permit, &ask).await?)))
@@ -90,11 +92,26 @@ pub(crate) async fn put(
     State(host): State<Arc<Host>>,
     allowed: Allowed<PutInstall>,
     Named(path): Named<PackagePath>,
-    Sent(new): Sent<NewInstall>,
-) -> Answer<InstallView> {
+    headers: HeaderMap,
+    Sent(new, body): Sent<NewInstall>,
+) -> Result<Response, Failed> {
+    let expected = if_match(&headers)?;
     let ask = asked(path.parse()?, Some(new.version), new.settings, new.reveal);
-    let (install, _) = host.put_install(&allowed.cx, &allowed.permit, &ask, &new.consent).await?;
-    Ok(Json(view(&install)))
+    let put = |keep| host.put_install(&allowed.cx, &allowed.permit, &ask, &new.consent, expected, keep);
+    once(&host, &allowed, &body, shown, put).await
+}
+
+pub(crate) async fn show(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ListInstalls>,
+    Named(path): Named<PackagePath>,
+) -> Result<Response, Failed> {
+    let package = path.parse().map_err(|_| Problem::NotFound("install"))?;
+    Ok(shown(&host.install(&allowed.permit, &package).await?).into_response())
+}
+
+fn shown(install: &Install) -> Reply {
+    Reply::json(StatusCode::OK, &view(install)).with_revision(install.revision)
 }
 
 pub(crate) async fn list(
@@ -111,10 +128,12 @@ pub(crate) async fn remove(
     State(host): State<Arc<Host>>,
     allowed: Allowed<RemoveInstall>,
     Named(path): Named<PackagePath>,
-) -> Result<StatusCode, Failed> {
+    headers: HeaderMap,
+) -> Result<Response, Failed> {
+    let expected = if_match(&headers)?;
     let package = path.parse().map_err(|_| Problem::NotFound("install"))?;
-    host.remove_install(&allowed.cx, &allowed.permit, &package).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let remove = |keep| host.remove_install(&allowed.cx, &allowed.permit, &package, expected, keep);
+    once(&host, &allowed, &BodyHash::none(), |()| Reply::empty(), remove).await
 }
 
 fn asked(

@@ -7,6 +7,7 @@ mod gate;
 mod installs;
 mod lines;
 mod market;
+mod once;
 mod page;
 mod problem;
 mod routes;

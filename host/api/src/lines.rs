@@ -32,7 +32,12 @@ impl Lines {
 impl Writer {
     /// Waits for a slow reader.
     pub(crate) async fn send(&self, line: &Value) -> Result<(), Gone> {
-        self.0.send(format!("{line}\n").into()).await.map_err(|_| Gone)
+        self.send_text(format!("{line}\n")).await
+    }
+
+    /// The same for whole lines that are text already.
+    pub(crate) async fn send_text(&self, lines: String) -> Result<(), Gone> {
+        self.0.send(lines.into()).await.map_err(|_| Gone)
     }
 }
 

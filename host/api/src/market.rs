@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use clawhold_runtime::{Host, Package, Problem, PublicationPlace, PublishedPackage, SkillSpec, Stage};
 use clawhold_tenancy::PackageName;
 use clawhold_tenancy::Publisher;
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::COMPONENT_BYTES;
 use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
@@ -20,9 +21,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::body::{Answer, Asked, Named, whole};
+use crate::body::{Answer, Asked, BodyHash, Named, whole};
 use crate::gate::Allowed;
 use crate::lines::{LINES, Lines};
+use crate::once::{Known, Reply, known, replayed};
 use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
@@ -89,15 +91,27 @@ pub(crate) async fn publish(
 ) -> Result<Response, Response> {
     let told = request.headers().get(ACCEPT).is_some_and(|accept| accept == LINES);
     let place = host.place_to_publish(&allowed.permit).map_err(|problem| Failed(problem).into_response())?;
-    let wasm = whole(request, COMPONENT_BYTES).await?.into();
+    let wasm = whole(request, COMPONENT_BYTES).await?;
+    let hash = if allowed.key.is_some() { BodyHash::of(&wasm) } else { BodyHash::none() };
+    let known = known(&host, &allowed, &hash, reply).await.map_err(|problem| Failed(problem).into_response())?;
+    let keep = match known {
+        Known::Answer(answer) if told => {
+            let line = json!({ "published": answer.body() }).to_string() + "\n";
+            return Ok(([(CONTENT_TYPE, LINES)], line).into_response());
+        }
+        Known::Answer(answer) => return Ok(replayed(answer)),
+        Known::New(keep) => keep,
+    };
     if told {
-        return Ok(publish_telling(host, allowed, place, wasm));
+        return Ok(publish_telling(host, allowed, place, wasm.into(), keep));
     }
     let stage = watch::Sender::new(Stage::Reading);
-    let done = host.publish_telling(&allowed.cx, &allowed.permit, place, wasm, stage).await;
-    let done = done.map_err(|problem| Failed(problem).into_response())?;
-    let status = if done.new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(published(&done))).into_response())
+    let done = host.publish_telling(&allowed.cx, &allowed.permit, place, wasm.into(), stage, keep).await;
+    Ok(reply(&done.map_err(|problem| Failed(problem).into_response())?).into_response())
+}
+
+fn reply(done: &PublishedPackage) -> Reply {
+    Reply::json(if done.new { StatusCode::CREATED } else { StatusCode::OK }, &published(done))
 }
 
 /// The answer as lines of JSON: how far it is, at each step and each second, and at last `published` or `problem`.
@@ -106,12 +120,13 @@ fn publish_telling(
     allowed: Allowed<PublishPackage, Publisher>,
     place: PublicationPlace,
     wasm: Vec<u8>,
+    keep: Keep<PublishedPackage>,
 ) -> Response {
     let (lines, body) = Lines::channel();
     let work = async move {
         let (stage, mut seen) = watch::channel(Stage::Reading);
         let began = Instant::now();
-        let publish = host.publish_telling(&allowed.cx, &allowed.permit, place, wasm, stage);
+        let publish = host.publish_telling(&allowed.cx, &allowed.permit, place, wasm, stage, keep);
         tokio::pin!(publish);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let done = loop {

@@ -7,11 +7,16 @@ use axum::response::{IntoResponse, Response};
 use clawhold_runtime::Problem;
 use clawhold_tenancy::run::Reason;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::once::Reply;
+
+/// The media type of a problem.
+pub(crate) const PROBLEM: &str = "application/problem+json";
+
 /// The types of problems: name, status, title, what it means and what to do.
-const TYPES: [(&str, u16, &str, &str); 15] = [
+const TYPES: [(&str, u16, &str, &str); 17] = [
     (
         "unauthenticated",
         401,
@@ -28,6 +33,12 @@ const TYPES: [(&str, u16, &str, &str); 15] = [
         409,
         "The admin has not accepted this",
         "Review the plan; `adds` says what is new and `consent` is the word that accepts it.",
+    ),
+    (
+        "precondition-failed",
+        412,
+        "It has changed since you saw it",
+        "Read it again, decide anew, and send its `ETag` of now in `If-Match`.",
     ),
     ("too-large", 413, "The request is too large", "Send less than `limit` bytes."),
     ("invalid-input", 422, "The input cannot be used", "`place` says where, `detail` what is wrong and what to write."),
@@ -46,6 +57,12 @@ const TYPES: [(&str, u16, &str, &str); 15] = [
         "`dimension`, `limit` and `used` say which; wait for `Retry-After` seconds.",
     ),
     ("internal", 500, "The host failed", "Tell the operator the id in `Clawhold-Request`."),
+    (
+        "unrecorded",
+        500,
+        "The run took place and is not recorded",
+        "What the skill did outside is done. Look there before you call again: with the same `Idempotency-Key` it runs again.",
+    ),
     ("unavailable", 503, "The host cannot serve this now", "Send the same again after `Retry-After` seconds."),
 ];
 
@@ -61,18 +78,19 @@ impl<P: Into<Problem>> From<P> for Failed {
 impl Failed {
     /// The problem as JSON, for where it is not an answer of its own.
     pub(crate) fn document(self) -> Value {
-        let (name, detail, members) = self.parts();
-        Value::Object(body_of(name, &detail, members))
+        Self::document_of(&self.0).1
     }
 
-    fn parts(self) -> (&'static str, String, Value) {
-        let detail = self.0.to_string();
-        let (name, members) = match self.0 {
+    /// The status and the document of a problem.
+    pub(crate) fn document_of(problem: &Problem) -> (StatusCode, Value) {
+        let (name, members) = match problem {
             Problem::Unauthenticated => ("unauthenticated", json!({})),
             Problem::NotFound(_) => ("not-found", json!({})),
             Problem::Forbidden(_) => ("forbidden", json!({})),
             Problem::Invalid { place, .. } => ("invalid-input", json!({ "place": place })),
             Problem::Conflict(_) => ("conflict", json!({})),
+            Problem::Precondition(_) => ("precondition-failed", json!({})),
+            Problem::Unrecorded { run } => ("unrecorded", json!({ "run": run.to_string() })),
             Problem::Consent { expected, adds } => ("consent-required", json!({ "consent": expected, "adds": adds })),
             Problem::Package(_) => ("package-refused", json!({})),
             Problem::Quota { dimension, limit, used } => {
@@ -85,23 +103,16 @@ impl Failed {
             Problem::Unavailable(_) => ("unavailable", json!({})),
             Problem::Internal => ("internal", json!({})),
         };
-        (name, detail, members)
+        let body = body_of(name, &problem.to_string(), members);
+        let status = body.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Value::Object(body))
     }
 }
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let (name, detail, members) = self.parts();
-        let mut response = document(name, &detail, members.clone());
-        if members.get("reason") == Some(&json!(Reason::Deadline)) {
-            *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-        }
-        if let Some(run) = members.get("run").and_then(Value::as_str)
-            && let Ok(run) = HeaderValue::from_str(run)
-        {
-            response.headers_mut().insert("clawhold-run", run);
-        }
-        response
+        Reply::problem(&self.0).into_response()
     }
 }
 
@@ -140,7 +151,10 @@ fn described((name, status, title, help): &(&str, u16, &str, &str)) -> Value {
 }
 
 fn row(name: &str) -> &'static (&'static str, u16, &'static str, &'static str) {
-    TYPES.iter().find(|row| row.0 == name).unwrap_or(&TYPES[13])
+    TYPES
+        .iter()
+        .find(|row| row.0 == name)
+        .unwrap_or_else(|| TYPES.iter().find(|row| row.0 == "internal").unwrap_or(&TYPES[0]))
 }
 
 fn body_of(name: &str, detail: &str, members: Value) -> Map<String, Value> {
@@ -166,11 +180,16 @@ fn document(name: &str, detail: &str, members: Value) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Value::Object(body).to_string()).into_response();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+    of_status(status, headers);
+    response
+}
+
+/// The fields that go with a status.
+pub(crate) fn of_status(status: StatusCode, headers: &mut HeaderMap) {
     match status.as_u16() {
         401 => _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"clawhold\"")),
         429 | 503 => _ = headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
         _ => {}
     }
-    response
 }

@@ -117,6 +117,11 @@ fn routes(host: Arc<Host>) -> Routes {
         )
         .put::<can::PutInstall, TenantId, _, _>("/v1/tenants/{tenant}/installs/{publisher}/{name}", installs::put)
         .get::<can::ListInstalls, TenantId, _, _>("/v1/tenants/{tenant}/installs", PAGE, installs::list)
+        .get::<can::ListInstalls, TenantId, _, _>(
+            "/v1/tenants/{tenant}/installs/{publisher}/{name}",
+            &[],
+            installs::show,
+        )
         .delete::<can::RemoveInstall, TenantId, _, _>(
             "/v1/tenants/{tenant}/installs/{publisher}/{name}",
             installs::remove,
@@ -128,6 +133,7 @@ fn routes(host: Arc<Host>) -> Routes {
         .get::<can::ReadAudit, TenantId, _, _>("/v1/tenants/{tenant}/audit", PAGE, audit::list)
         .get::<can::ReadAudit, TenantId, _, _>("/v1/tenants/{tenant}/audit/head", &[], audit::head)
         .get::<can::ReadAudit, TenantId, _, _>("/v1/tenants/{tenant}/audit/verify", &[], audit::verify)
+        .get::<can::ReadAudit, TenantId, _, _>("/v1/tenants/{tenant}/audit/export", &[], audit::export)
 }
 
 /// The whole matrix, for the golden file and for tests that walk it.

@@ -14,8 +14,9 @@ use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::body::{Answer, Named, whole};
+use crate::body::{Answer, BodyHash, Named, whole};
 use crate::gate::Allowed;
+use crate::once::{Reply, once};
 use crate::page::{Page, rfc3339};
 use crate::problem::Failed;
 
@@ -63,12 +64,17 @@ pub(crate) async fn put(
     allowed: Allowed<PutSecret>,
     Named(name): Named<Name>,
     request: Request,
-) -> Result<Json<Stored>, Response> {
+) -> Result<Response, Response> {
     let bytes = whole(request, REQUEST_BYTES).await?;
     put_value(&host, &allowed, &name, &bytes).await.map_err(IntoResponse::into_response)
 }
 
-async fn put_value(host: &Host, allowed: &Allowed<PutSecret>, name: &Name, bytes: &[u8]) -> Answer<Stored> {
+async fn put_value(
+    host: &Arc<Host>,
+    allowed: &Allowed<PutSecret>,
+    name: &Name,
+    bytes: &[u8],
+) -> Result<Response, Failed> {
     let name = name.parse()?;
     // The reader's own message would repeat what was sent, which is a secret.
     let new: NewValue = serde_json::from_slice(bytes).map_err(|_| Problem::Invalid {
@@ -79,8 +85,10 @@ async fn put_value(host: &Host, allowed: &Allowed<PutSecret>, name: &Name, bytes
         Value::Text(text) => text,
         Value::Fields(fields) => serde_json::to_string(&fields).map_err(|_| Problem::Internal)?,
     };
-    let version = host.put_secret(&allowed.cx, &allowed.permit, &name, SecretValue::from(text)).await?;
-    Ok(Json(Stored { name: name.to_string(), version }))
+    let called = name.to_string();
+    let stored = move |version: &i64| Reply::json(StatusCode::OK, &Stored { name: called.clone(), version: *version });
+    let put = |keep| host.put_secret(&allowed.cx, &allowed.permit, &name, SecretValue::from(text), keep);
+    once(host, allowed, &BodyHash::of(bytes), stored, put).await
 }
 
 pub(crate) async fn list(State(host): State<Arc<Host>>, allowed: Allowed<ListSecrets>) -> Answer<Page<SecretView>> {
@@ -98,7 +106,8 @@ pub(crate) async fn delete(
     State(host): State<Arc<Host>>,
     allowed: Allowed<DeleteSecret>,
     Named(name): Named<Name>,
-) -> Result<StatusCode, Failed> {
-    host.delete_secret(&allowed.cx, &allowed.permit, &name.parse()?).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, Failed> {
+    let name = name.parse()?;
+    let delete = |keep| host.delete_secret(&allowed.cx, &allowed.permit, &name, keep);
+    once(&host, &allowed, &BodyHash::none(), |()| Reply::empty(), delete).await
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use clawhold_runtime::{Host, Invoked, Problem};
 use clawhold_tenancy::SkillName;
 use clawhold_tenancy::limits::INPUT_BYTES;
 use clawhold_tenancy::permit::{InvokeSkill, ListSkills};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::body::{Answer, Asked, Named, whole};
+use crate::body::{Answer, Asked, BodyHash, Named, whole};
 use crate::gate::Allowed;
 use crate::market::{SkillView, skill_view};
+use crate::once::{Known, Reply, known, replayed};
 use crate::page::{Page, PageQuery};
 use crate::problem::Failed;
 
@@ -32,9 +35,9 @@ pub(crate) struct Name {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Answered {
+pub(crate) struct Answered<'a> {
     run: RunView,
-    output: Box<RawValue>,
+    output: &'a RawValue,
 }
 
 #[derive(Serialize)]
@@ -72,33 +75,48 @@ pub(crate) async fn invoke(
     request: Request,
 ) -> Result<Response, Response> {
     let input = whole(request, INPUT_BYTES).await?;
-    called(&host, &allowed, &name.skill, input.into()).await.map_err(IntoResponse::into_response)
+    called(&host, &allowed, &name.skill, input).await.map_err(IntoResponse::into_response)
 }
 
 async fn called(
     host: &Arc<Host>,
     allowed: &Allowed<InvokeSkill>,
     skill: &str,
-    input: Vec<u8>,
+    input: Bytes,
 ) -> Result<Response, Failed> {
+    let hash = if allowed.key.is_some() { BodyHash::of(&input) } else { BodyHash::none() };
     let skill: SkillName = skill.parse().map_err(|_| Problem::NotFound("skill"))?;
-    let input = String::from_utf8(input).map_err(|_| Problem::Invalid {
+    let input = String::from_utf8(input.into()).map_err(|_| Problem::Invalid {
         place: "input".to_owned(),
         detail: "it is not UTF-8; send JSON as UTF-8".to_owned(),
     })?;
-    let Invoked { run, package, version, digest, usage, output } =
-        host.invoke(&allowed.cx, &allowed.permit, &skill, input).await?;
-    let id = run.to_string();
+    let name = skill.clone();
+    // A run that was stopped, or whose skill said no, is as done as another: a repeat gets that answer.
+    let answered = move |done: &Result<Invoked, Problem>| match done {
+        Ok(invoked) => reply(&name, invoked),
+        Err(problem) => Reply::problem(problem),
+    };
+    match known(host, allowed, &hash, answered).await? {
+        Known::Answer(answer) => Ok(replayed(answer)),
+        Known::New(keep) => {
+            let invoked = host.invoke(&allowed.cx, &allowed.permit, &skill, input, keep).await?;
+            Ok(reply(&skill, &invoked).into_response())
+        }
+    }
+}
+
+fn reply(skill: &SkillName, invoked: &Invoked) -> Reply {
+    let Invoked { run, package, version, digest, usage, output } = invoked;
     let view = RunView {
-        id: id.clone(),
+        id: run.to_string(),
         skill: skill.to_string(),
         package: package.to_string(),
-        version,
+        version: version.clone(),
         digest: digest.to_string(),
         fuel: usage.fuel,
         memory_bytes: usage.memory_bytes,
         host_calls: usage.host_calls,
         duration_us: usage.duration_us,
     };
-    Ok(([("clawhold-run", id)], Json(Answered { run: view, output })).into_response())
+    Reply::json(StatusCode::OK, &Answered { run: view, output }).with_run(run.to_string())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use clawhold_runtime::{Host, Tenant};
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::permit::{CreateTenant, Host as HostResource, ListTenants, ShowTenant};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::body::{Answer, Asked, Sent};
 use crate::gate::Allowed;
+use crate::once::{Reply, once};
 use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
@@ -48,10 +50,11 @@ fn standard() -> String {
 pub(crate) async fn create(
     State(host): State<Arc<Host>>,
     allowed: Allowed<CreateTenant, HostResource>,
-    Sent(new): Sent<NewTenant>,
-) -> Result<(StatusCode, Json<TenantView>), Failed> {
-    let tenant = host.create_tenant(&allowed.cx, &allowed.permit, &new.id, &new.tier).await?;
-    Ok((StatusCode::CREATED, Json(view(&tenant))))
+    Sent(new, body): Sent<NewTenant>,
+) -> Result<Response, Failed> {
+    let created = |tenant: &Tenant| Reply::json(StatusCode::CREATED, &view(tenant));
+    let create = |keep| host.create_tenant(&allowed.cx, &allowed.permit, &new.id, &new.tier, keep);
+    once(&host, &allowed, &body, created, create).await
 }
 
 pub(crate) async fn list(

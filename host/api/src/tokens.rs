@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use clawhold_runtime::{Host, MadeToken, Problem, Token, TokenAsk};
 use clawhold_tenancy::permit::{
     CreateHostToken, CreateToken, Host as HostResource, ListHostTokens, ListTokens, RevokeHostToken, RevokeToken,
@@ -13,8 +14,9 @@ use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
-use crate::body::{Answer, Asked, Named, Sent};
+use crate::body::{Answer, Asked, BodyHash, Named, Sent};
 use crate::gate::Allowed;
+use crate::once::{Reply, once};
 use crate::page::{Page, PageQuery, parse_rfc3339, rfc3339};
 use crate::problem::Failed;
 
@@ -55,6 +57,9 @@ pub(crate) struct TokenView {
     expires: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<String>,
+    /// To the hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -73,10 +78,10 @@ pub(crate) struct HostTokensQuery {
 pub(crate) async fn create(
     State(host): State<Arc<Host>>,
     allowed: Allowed<CreateToken>,
-    Sent(new): Sent<NewToken>,
-) -> Result<(StatusCode, Json<Made>), Failed> {
+    Sent(new, body): Sent<NewToken>,
+) -> Result<Response, Failed> {
     let ask = ask(new.name, &new.role, new.skills, new.expires)?;
-    Ok(made(&host.create_token(&allowed.cx, &allowed.permit, ask).await?))
+    once(&host, &allowed, &body, made, |keep| host.create_token(&allowed.cx, &allowed.permit, ask, keep)).await
 }
 
 pub(crate) async fn list(
@@ -93,18 +98,19 @@ pub(crate) async fn revoke(
     State(host): State<Arc<Host>>,
     allowed: Allowed<RevokeToken>,
     Named(Id { token }): Named<Id>,
-) -> Result<StatusCode, Failed> {
-    host.revoke_token(&allowed.cx, &allowed.permit, &token).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, Failed> {
+    let revoke = |keep| host.revoke_token(&allowed.cx, &allowed.permit, &token, keep);
+    once(&host, &allowed, &BodyHash::none(), |()| Reply::empty(), revoke).await
 }
 
 pub(crate) async fn create_for_host(
     State(host): State<Arc<Host>>,
     allowed: Allowed<CreateHostToken, HostResource>,
-    Sent(new): Sent<NewHostToken>,
-) -> Result<(StatusCode, Json<Made>), Failed> {
+    Sent(new, body): Sent<NewHostToken>,
+) -> Result<Response, Failed> {
     let ask = ask(new.name, &new.role, None, new.expires)?;
-    Ok(made(&host.create_host_token(&allowed.cx, &allowed.permit, new.publisher, ask).await?))
+    let create = |keep| host.create_host_token(&allowed.cx, &allowed.permit, new.publisher, ask, keep);
+    once(&host, &allowed, &body, made, create).await
 }
 
 pub(crate) async fn list_of_host(
@@ -122,9 +128,9 @@ pub(crate) async fn revoke_of_host(
     State(host): State<Arc<Host>>,
     allowed: Allowed<RevokeHostToken, HostResource>,
     Named(Id { token }): Named<Id>,
-) -> Result<StatusCode, Failed> {
-    host.revoke_host_token(&allowed.cx, &allowed.permit, &token).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, Failed> {
+    let revoke = |keep| host.revoke_host_token(&allowed.cx, &allowed.permit, &token, keep);
+    once(&host, &allowed, &BodyHash::none(), |()| Reply::empty(), revoke).await
 }
 
 fn ask(name: String, role: &str, skills: Option<Vec<SkillName>>, expires: Option<String>) -> Result<TokenAsk, Problem> {
@@ -133,9 +139,9 @@ fn ask(name: String, role: &str, skills: Option<Vec<SkillName>>, expires: Option
     Ok(TokenAsk { name, role, skills, expires_us })
 }
 
-fn made(made: &MadeToken) -> (StatusCode, Json<Made>) {
+fn made(made: &MadeToken) -> Reply {
     let token = made.token.expose_secret().to_owned();
-    (StatusCode::CREATED, Json(Made { id: made.id.to_string(), token }))
+    Reply::json(StatusCode::CREATED, &Made { id: made.id.to_string(), token })
 }
 
 fn view(token: &Token) -> TokenView {
@@ -148,5 +154,6 @@ fn view(token: &Token) -> TokenView {
         created: rfc3339(made.created_us),
         expires: made.expires_us.map(rfc3339),
         revoked: token.revoked_us.map(rfc3339),
+        last_used: token.last_used_us.map(rfc3339),
     }
 }

@@ -1,7 +1,7 @@
 //! The API's client: one request, one answer, and errors that repeat what the host said to do.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,6 +52,29 @@ impl Client {
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
         self.answer(self.agent.get(self.url(path)).header("authorization", self.bearer()?).call())
+    }
+
+    /// An answer of lines, written to `out` as it comes: as long as it may be, in little memory.
+    pub(crate) fn get_lines(&self, path: &str, out: &mut dyn Write) -> Result<(), Failure> {
+        let sent = self.agent.get(self.url(path)).header("authorization", self.bearer()?).call();
+        let answer = match sent {
+            Ok(answer) if answer.headers().get("content-type").is_some_and(|kind| kind == LINES) => answer,
+            other => return self.answer(other).map(drop),
+        };
+        let broke_off = || format!("the answer of {} broke off; export again", self.server);
+        let mut lines = BufReader::new(answer.into_body().into_with_config().limit(u64::MAX).reader());
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if lines.read_until(b'\n', &mut line).with_context(broke_off)? == 0 {
+                return Ok(());
+            }
+            if line.starts_with(b"{\"problem\"") {
+                let said = serde_json::from_slice::<Value>(&line).ok().and_then(|l| problem(&l["problem"].to_string()));
+                return Err(anyhow!(said.unwrap_or_else(broke_off)).into());
+            }
+            out.write_all(&line).context("the export cannot be written")?;
+        }
     }
 
     pub(crate) fn delete(&self, path: &str) -> Result<Value, Failure> {

@@ -23,6 +23,10 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// A PostgreSQL database instead of the one in the data folder: `postgres://user:password@server/database`.
     pub database_url: Option<DatabaseUrl>,
+    /// Connections to PostgreSQL that only read, and as many that may write. 8.
+    pub database_connections: Option<u32>,
+    /// The audit log's signed heads.
+    pub audit: AuditConfig,
     /// What skills may reach.
     pub egress: EgressConfig,
     /// The most that any run may use.
@@ -58,6 +62,17 @@ impl std::fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("DatabaseUrl(…)")
     }
+}
+
+/// `audit`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// The file that signed heads are added to; best on another disk, or one that is copied elsewhere. `audit-heads.ndjson` in the
+    /// data folder.
+    pub heads_file: Option<PathBuf>,
+    /// Seconds between them. 60.
+    pub heads_interval_s: Option<u64>,
 }
 
 /// `egress`
@@ -114,6 +129,9 @@ impl Config {
         set(&mut self.operations_listen, "CLAWHOLD_OPERATIONS_LISTEN", environment)?;
         set(&mut self.data_dir, "CLAWHOLD_DATA_DIR", environment)?;
         set(&mut self.database_url, "CLAWHOLD_DATABASE_URL", environment)?;
+        set(&mut self.database_connections, "CLAWHOLD_DATABASE_CONNECTIONS", environment)?;
+        set(&mut self.audit.heads_file, "CLAWHOLD_AUDIT_HEADS_FILE", environment)?;
+        set(&mut self.audit.heads_interval_s, "CLAWHOLD_AUDIT_HEADS_INTERVAL_S", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
         for limit in TABLE {
             let mut value = None;
@@ -141,6 +159,12 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         if self.run_slots.is_some_and(|slots| !(1..=512).contains(&slots)) {
             bail!("run_slots: use 1 to 512; each slot reserves address space");
+        }
+        if self.database_connections.is_some_and(|connections| !(1..=200).contains(&connections)) {
+            bail!("database_connections: use 1 to 200; the server must allow twice as many and one");
+        }
+        if self.audit.heads_interval_s.is_some_and(|seconds| !(1..=86_400).contains(&seconds)) {
+            bail!("audit.heads_interval_s: use 1 to 86400 seconds");
         }
         if let Some(mistake) = self.limits.mistake() {
             bail!("{mistake}");
@@ -181,6 +205,9 @@ mod tests {
         refused("require_pure: sometimes\n", &["line 1"]);
         refused("tenant_quotas:\n  acme-corp:\n    require_pur: true\n", &["require_pur", "line 3", "require_pure"]);
         refused("run_slots: 0\n", &["run_slots"]);
+        refused("database_connections: 0\n", &["database_connections"]);
+        refused("audit:\n  heads_interval_s: 0\n", &["audit.heads_interval_s"]);
+        refused("audit:\n  heads_fil: x\n", &["heads_fil", "line 2"]);
         refused("listen: [\n", &["line"]);
     }
 

@@ -132,7 +132,7 @@ pub fn main() -> ExitCode {
         Command::Install(command) => client().and_then(|c| command.run(&c, out)),
         Command::Invoke(command) => client().and_then(|c| command.run(&c, out)),
         Command::Run(command) => client().and_then(|c| command.run(&c, out)),
-        Command::Audit(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Audit(command) => command.run(client, out),
         Command::Db(command) => command.run(),
     };
     match done {

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use clawhold_capabilities::{AddressRule, Backends, Egress, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
-use clawhold_runtime::{Host, Parts, StoreRows};
+use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreRows};
 use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
-use clawhold_store::Store;
+use clawhold_store::{DEFAULT_CONNECTIONS, Store};
+use clawhold_tenancy::audit::SigningKey;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -24,6 +25,9 @@ use crate::allocator::give_back_when_idle;
 use crate::config::Config;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
+/// Seconds between the signed heads of a chain that goes on. 60: whoever cuts a tail can cut a minute of it unseen.
+const DEFAULT_HEADS_INTERVAL_S: u64 = 60;
 
 /// Where the first operator's token is written, for whoever may read the host's own folder.
 const FIRST_TOKEN: &str = "operator.token";
@@ -86,6 +90,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             let served = clawhold_api::serve_operations(listener, Arc::clone(&host), until_stopped(stopped.clone()));
             tokio::spawn(served);
         }
+        tracing::info!(key = %host.audit_key(), "heads of audit chains are signed; whoever verifies them needs this public key");
         println!("Clawhold is listening on http://{address}");
         std::io::stdout().flush()?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -114,7 +119,10 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         .with_context(|| format!("cannot create the data folder {}", folder.display()))?;
     let key = Arc::new(MasterKey::open_or_create(folder)?);
     let store = match &config.database_url {
-        Some(url) => Store::open(url.expose()).await?,
+        Some(url) => {
+            let connections = config.database_connections.unwrap_or(DEFAULT_CONNECTIONS);
+            Store::open_with(url.expose(), connections).await?
+        }
         None => Store::open(&format!("sqlite:{}", folder.join("clawhold.db").display())).await?,
     };
     let mut settings = Settings::in_directory(folder.join("artifacts"), *key.derive("artifacts"));
@@ -127,13 +135,17 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
     let scratch = ScratchRoot::open(&scratch)
         .with_context(|| format!("cannot set up the folder of scratch files {}", scratch.display()))?;
     let rule = AddressRule { open: config.egress.open.clone() };
+    let heads = heads(folder, config, &key);
+    let details = Details::new(store.clone(), Arc::clone(&key) as _);
     let backends = Backends {
-        secrets: Arc::new(LocalSecrets::new(key, StoreRows(store.clone()))),
+        secrets: Arc::new(LocalSecrets::new(Arc::clone(&key), StoreRows::new(store.clone(), Arc::clone(&details)))),
         transport: transport.unwrap_or_else(|| Arc::new(Egress::new(rule))),
         scratch: Arc::new(scratch),
     };
     let host = Host::new(Parts {
         store,
+        details,
+        heads,
         sandbox,
         backends,
         ceiling: config.ceiling(),
@@ -142,6 +154,15 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
     });
     tokio::spawn(give_back_when_idle(Arc::downgrade(&host)));
     Ok(host)
+}
+
+/// Signs with a key that follows from the master key, which all hosts on one database share.
+fn heads(folder: &Path, config: &Config, key: &MasterKey) -> Heads {
+    let signing = SigningKey::from_seed(&key.derive("audit-head"));
+    let file = config.audit.heads_file.clone().unwrap_or_else(|| folder.join("audit-heads.ndjson"));
+    let every = std::time::Duration::from_secs(config.audit.heads_interval_s.unwrap_or(DEFAULT_HEADS_INTERVAL_S));
+    let sink: Arc<dyn HeadSink> = Arc::new(HeadFile(file));
+    Heads::new(signing, Some(sink), every)
 }
 
 /// On the first start somebody must be able to begin.

@@ -1,27 +1,58 @@
-//! Reading and verifying a tenant's audit log, and noting what was refused.
+//! Reading, verifying and exporting a tenant's audit log, and noting what was refused.
 
 use clawhold_store::StoreError;
 use clawhold_store::audit::Verification;
-use clawhold_tenancy::audit::{Event, Head, Outcome};
+use clawhold_tenancy::audit::{Chain, Event, Head, Outcome, PublicKey, SignedHead};
 use clawhold_tenancy::permit::ReadAudit;
-use clawhold_tenancy::{Context, Permit, Scope};
+use clawhold_tenancy::{Context, Permit, Scope, TenantId};
 
+use crate::details::Detail;
 use crate::{Entry, Host, Problem};
 
+/// Entries that an export holds in memory at a time.
+const PAGE: u32 = 500;
+
+/// A tenant's log, piece by piece: each is read when it is asked for, so that a slow reader keeps no transaction open.
+pub struct Export<'h> {
+    host: &'h Host,
+    tenant: TenantId,
+    at: i64,
+    /// The entry behind which it begins.
+    pub start: Head,
+    /// Where it ends: entries that come later are not in it.
+    pub head: SignedHead,
+}
+
 impl Host {
-    /// A tenant's entries, newest first, from before number `before`.
+    /// A tenant's entries, newest first, from before number `before`, with what each says in detail.
     pub async fn audit(
         &self,
         permit: &Permit<ReadAudit>,
         before: Option<i64>,
         limit: u32,
-    ) -> Result<Vec<Entry>, Problem> {
-        Ok(self.store.tenant(permit.tenant()).await?.audit(before, limit).await?)
+    ) -> Result<Vec<(Entry, Detail)>, Problem> {
+        let entries = self.store.tenant(permit.tenant()).await?.audit(before, limit).await?;
+        self.opened(permit.tenant(), entries).await
     }
 
-    /// Where the tenant's chain ends.
-    pub async fn audit_head(&self, permit: &Permit<ReadAudit>) -> Result<Head, Problem> {
-        Ok(self.store.tenant(permit.tenant()).await?.audit_head().await?)
+    async fn opened(&self, tenant: &TenantId, entries: Vec<Entry>) -> Result<Vec<(Entry, Detail)>, Problem> {
+        let mut opened = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let detail = self.details.open(Chain::Tenant(tenant), &entry.event).await?;
+            opened.push((entry, detail));
+        }
+        Ok(opened)
+    }
+
+    /// Where the tenant's chain ends, signed.
+    pub async fn audit_head(&self, permit: &Permit<ReadAudit>) -> Result<SignedHead, Problem> {
+        let head = self.store.tenant(permit.tenant()).await?.audit_head().await?;
+        Ok(self.heads.sign(permit.tenant().as_str(), head))
+    }
+
+    /// What signed heads are verified with.
+    pub fn audit_key(&self) -> PublicKey {
+        self.heads.public_key()
     }
 
     /// Where the chain of what happens to no single tenant ends: for whoever keeps a copy of it elsewhere.
@@ -29,11 +60,41 @@ impl Host {
         Ok(self.store.system("read the chain's end").await?.audit_head().await?)
     }
 
-    /// Recomputes the tenant's chain.
+    /// Recomputes the tenant's chain, and compares it with the head that was kept outside of the database.
     pub async fn audit_verify(&self, permit: &Permit<ReadAudit>) -> Result<Verification, Problem> {
         // A long chain keeps a reader busy for seconds, and authentication needs readers too.
         let _alone = self.verifying.acquire().await.map_err(|e| Problem::internal("verifying", e))?;
-        Ok(self.store.tenant(permit.tenant()).await?.audit_verify().await?)
+        // Before the chain is read: what is written meanwhile must not look like a tail that was cut.
+        let kept = self.heads.kept(permit.tenant().as_str()).await;
+        let kept = kept.map_err(|e| Problem::internal("the heads that were kept cannot be read", e))?;
+        let mut tx = self.store.tenant(permit.tenant()).await?;
+        let found = tx.audit_verify().await?;
+        let (Some(kept), Verification::Verified { start, head, .. }) = (kept, &found) else { return Ok(found) };
+        if kept.seq > head.seq {
+            let why = format!(
+                "the tail was cut: the chain ends at {}, and a head that was kept outside of the database has number {}",
+                head.seq, kept.seq
+            );
+            return Ok(Verification::Broken { seq: head.seq + 1, why });
+        }
+        if kept.seq <= start.seq {
+            return Ok(found);
+        }
+        let there = tx.audit_entry(kept.seq).await?;
+        if there.is_some_and(|entry| entry.hash == kept.hash) {
+            return Ok(found);
+        }
+        let why = "a head that was kept outside of the database has another hash: the chain was rewritten";
+        Ok(Verification::Broken { seq: kept.seq, why: why.to_owned() })
+    }
+
+    /// Begins an export of the tenant's log as it stands now.
+    pub async fn export_audit(&self, permit: &Permit<ReadAudit>) -> Result<Export<'_>, Problem> {
+        let tenant = permit.tenant().clone();
+        let mut tx = self.store.tenant(&tenant).await?;
+        let (start, head) = (tx.audit_start().await?, tx.audit_head().await?);
+        let head = self.heads.sign(tenant.as_str(), head);
+        Ok(Export { host: self, tenant, at: start.seq, start, head })
     }
 
     /// Notes that a token asked for what it may not have. Told to the tenant it belongs to, or to the host, and not
@@ -41,7 +102,7 @@ impl Host {
     pub async fn note_refusal(&self, cx: &Context, action: &'static str, resource: String) {
         let event = Event::by(cx, action, resource, Outcome::Denied);
         let noted = match &cx.scope {
-            Scope::Tenant(tenant) => self.writer.append(tenant.clone(), None, vec![event]).await,
+            Scope::Tenant(tenant) => self.note_for(tenant, event).await,
             Scope::Host | Scope::Publisher(_) => self.note_on_the_host(event).await,
         };
         if let Err(error) = noted {
@@ -49,7 +110,26 @@ impl Host {
         }
     }
 
-    async fn note_on_the_host(&self, event: Event) -> Result<(), StoreError> {
-        self.store.system_write("note a refusal").await?.commit(event).await.map(|_| ())
+    async fn note_for(&self, tenant: &TenantId, event: Event) -> Result<(), Problem> {
+        let event = self.details.seal(Chain::Tenant(tenant), event).await?;
+        Ok(self.writer.append(tenant.clone(), None, vec![event], None).await?)
+    }
+
+    async fn note_on_the_host(&self, event: Event) -> Result<(), Problem> {
+        let event = self.details.seal(Chain::Host, event).await?;
+        let noted: Result<_, StoreError> = self.store.system_write("note a refusal").await?.commit(event).await;
+        Ok(noted.map(drop)?)
+    }
+}
+
+impl Export<'_> {
+    /// The next entries; none at the end.
+    pub async fn next(&mut self) -> Result<Vec<(Entry, Detail)>, Problem> {
+        let mut entries = self.host.store.tenant(&self.tenant).await?.audit_after(self.at, PAGE).await?;
+        entries.retain(|entry| entry.seq <= self.head.seq);
+        if let Some(last) = entries.last() {
+            self.at = last.seq;
+        }
+        self.host.opened(&self.tenant, entries).await
     }
 }

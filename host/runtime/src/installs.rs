@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use clawhold_marketplace::{Plan, SkillSpec, plan};
 use clawhold_store::PutInstall;
-use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::SETTINGS_BYTES;
 use clawhold_tenancy::permit::{ListInstalls, ListSkills, PlanInstall, PutInstall as PutInstallAction, RemoveInstall};
 use clawhold_tenancy::{Context, Digest, PackageName, Permit, SecretName, SkillName, TenantId};
@@ -54,7 +55,9 @@ impl Host {
         permit: &Permit<PutInstallAction>,
         ask: &InstallAsk,
         consent: &Digest,
-    ) -> Result<(Install, PlanView), Problem> {
+        expected: Option<i64>,
+        keep: Keep<Install>,
+    ) -> Result<Install, Problem> {
         let view = self.planned(permit.tenant(), ask).await?;
         if view.plan.consent != *consent {
             return Err(Problem::Consent { expected: view.plan.consent.to_string(), adds: view.plan.adds });
@@ -76,14 +79,16 @@ impl Host {
             "policy": put.policy.digest(), "reveal": put.reveal, "adds": view.plan.adds,
         });
         let event = Event::by(cx, permit.action(), format!("package:{}", ask.package), Outcome::Success).with(&detail);
+        let event = self.details.seal(Chain::Tenant(permit.tenant()), event).await?;
         let names: Vec<SkillName> = view.skills.iter().map(|skill| skill.name.clone()).collect();
         let mut tx = self.store.tenant_write(permit.tenant()).await?;
-        tx.put_install(&put, &names).await?;
+        tx.put_install(&put, &names, expected).await?;
         let install = tx.install(&ask.package).await?.ok_or(Problem::NotFound("install"))?;
+        self.keep_in(&mut tx, keep, &install).await?;
         tx.commit(event).await?;
         self.resolved.forget(permit.tenant());
         self.make_ready(permit.tenant(), names);
-        Ok((install, view))
+        Ok(install)
     }
 
     /// Removes an install. Its runs and audit entries stay.
@@ -92,14 +97,25 @@ impl Host {
         cx: &Context,
         permit: &Permit<RemoveInstall>,
         package: &PackageName,
+        expected: Option<i64>,
+        keep: Keep<()>,
     ) -> Result<(), Problem> {
+        let event = Event::by(cx, permit.action(), format!("package:{package}"), Outcome::Success);
+        let event = self.details.seal(Chain::Tenant(permit.tenant()), event).await?;
         let mut tx = self.store.tenant_write(permit.tenant()).await?;
-        if !tx.remove_install(package).await? {
+        if !tx.remove_install(package, expected).await? {
             return Err(Problem::NotFound("install"));
         }
-        tx.commit(Event::by(cx, permit.action(), format!("package:{package}"), Outcome::Success)).await?;
+        self.keep_in(&mut tx, keep, &()).await?;
+        tx.commit(event).await?;
         self.resolved.forget(permit.tenant());
         Ok(())
+    }
+
+    /// One install.
+    pub async fn install(&self, permit: &Permit<ListInstalls>, package: &PackageName) -> Result<Install, Problem> {
+        let found = self.store.tenant(permit.tenant()).await?.install(package).await?;
+        found.ok_or(Problem::NotFound("install"))
     }
 
     /// What is installed, behind `after`, by package.

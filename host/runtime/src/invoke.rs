@@ -7,7 +7,9 @@ use clawhold_capabilities::{Authority, Journal, RunHost};
 use clawhold_marketplace::{Mismatch, Schema, read_json};
 use clawhold_sandbox::contract::exports::clawhold::skill::handler::{Context as GuestContext, Error as SkillError};
 use clawhold_sandbox::{Budget, Call, Failure, Finished};
-use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_store::StoreError;
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::MIB;
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::run::{Reason, Record, Usage};
@@ -17,6 +19,7 @@ use serde_json::value::RawValue;
 use tracing::Instrument;
 
 use crate::admission::Ticket;
+use crate::details::SealError;
 use crate::resolve::Ready;
 use crate::{Host, Problem};
 
@@ -61,6 +64,7 @@ struct Admitted {
     limits: RunLimits,
     started: Instant,
     ticket: Ticket,
+    keep: Keep<Result<Invoked, Problem>>,
 }
 
 /// Why a text is no input or output.
@@ -86,6 +90,7 @@ impl Host {
         permit: &Permit<InvokeSkill>,
         skill: &SkillName,
         input: String,
+        keep: Keep<Result<Invoked, Problem>>,
     ) -> Result<Invoked, Problem> {
         let started = Instant::now();
         let tenant = permit.tenant();
@@ -100,20 +105,29 @@ impl Host {
         if cx.depth >= CALL_DEPTH {
             let why =
                 format!("{CALL_DEPTH} runs have called one another through the API, and no more may; is it a circle?");
-            return self.not_begun(cx, tenant, &ready, skill, Reason::Denied, why).await;
+            return self.not_begun(cx, tenant, &ready, skill, Reason::Denied, why, keep).await;
         }
         if ready.policy.wasi
             && let Some(why) = self.refuses_wasi(tenant)
         {
-            return self.not_begun(cx, tenant, &ready, skill, Reason::Denied, why).await;
+            return self.not_begun(cx, tenant, &ready, skill, Reason::Denied, why, keep).await;
         }
-        let run =
-            Admitted { cx: cx.clone(), tenant: tenant.clone(), ready, skill: skill.clone(), limits, started, ticket };
+        let run = Admitted {
+            cx: cx.clone(),
+            tenant: tenant.clone(),
+            ready,
+            skill: skill.clone(),
+            limits,
+            started,
+            ticket,
+            keep,
+        };
         let run = self.clone().run_to_the_end(run, input);
         tokio::spawn(run.in_current_span()).await.map_err(|e| Problem::internal("a run was lost", e))?
     }
 
     /// Records a run that did not begin.
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the record")]
     async fn not_begun(
         &self,
         cx: &Context,
@@ -122,6 +136,7 @@ impl Host {
         skill: &SkillName,
         reason: Reason,
         message: String,
+        keep: Keep<Result<Invoked, Problem>>,
     ) -> Result<Invoked, Problem> {
         let run = RunId::now();
         let record = Record {
@@ -142,24 +157,55 @@ impl Host {
             log_dropped: 0,
         };
         let events = events(cx, &record, Journal::default());
-        self.writer.append(tenant.clone(), Some(record), events).await?;
-        Err(Problem::Run { run, reason, message })
+        let answer = Err(Problem::Run { run, reason, message });
+        self.record(tenant, record, events, keep, &answer).await?;
+        answer
+    }
+
+    /// Puts a run into its tenant's chain, with the answer if that is to be kept, and waits until it is there.
+    async fn record(
+        &self,
+        tenant: &TenantId,
+        record: Record,
+        events: Vec<Event>,
+        keep: Keep<Result<Invoked, Problem>>,
+        answer: &Result<Invoked, Problem>,
+    ) -> Result<(), Problem> {
+        let run = record.id;
+        let of = Chain::Tenant(tenant);
+        let recorded = async {
+            let events = self.details.seal_all(of, events).await?;
+            let kept = match keep.of(answer) {
+                Some(kept) => Some(self.details.seal_answer(of, kept).await?),
+                None => None,
+            };
+            self.writer.append(tenant.clone(), Some(record), events, kept).await?;
+            Ok(())
+        };
+        recorded.await.map_err(|error: SealError| match error {
+            SealError::Store(StoreError::Conflict(conflict)) => Problem::Conflict(conflict.to_string()),
+            error => {
+                // The guest has run, and what it did outside is done.
+                tracing::error!(%run, error = %Problem::from(error), "a run could not be recorded");
+                Problem::Unrecorded { run }
+            }
+        })
     }
 
     async fn run_to_the_end(self: Arc<Self>, admitted: Admitted, input: String) -> Result<Invoked, Problem> {
-        let Admitted { cx, tenant, ready, skill, limits, started, ticket } = admitted;
+        let Admitted { cx, tenant, ready, skill, limits, started, ticket, keep } = admitted;
         let deadline = started + limits.wall();
         let input = match self.fit(&ready, Ready::input, input, Ok, &ticket, deadline).await {
             Ok(input) => input,
             Err(Unfit::Stopped(reason)) => {
                 let why = format!("{}, before the input was checked; send less, or call again", reason.what());
-                return self.not_begun(&cx, &tenant, &ready, &skill, reason, why).await;
+                return self.not_begun(&cx, &tenant, &ready, &skill, reason, why, keep).await;
             }
             Err(unfit) => return Err(no_input(unfit, &ticket)),
         };
         let Some(slot) = self.sandbox.slot(ticket.payer.clone(), deadline).await else {
             let why = format!("{}: no run slot came free; call again", Reason::Deadline.what());
-            return self.not_begun(&cx, &tenant, &ready, &skill, Reason::Deadline, why).await;
+            return self.not_begun(&cx, &tenant, &ready, &skill, Reason::Deadline, why, keep).await;
         };
         let run = RunId::now();
         let began_us = now_us();
@@ -211,10 +257,7 @@ impl Host {
             log_dropped: journal.log_dropped,
         };
         let events = events(&cx, &record, journal);
-        let committed = self.writer.append(tenant, Some(record), events).await;
-        drop(ticket);
-        committed?;
-        match answer {
+        let answer = match answer {
             Ok(output) => Ok(Invoked {
                 run,
                 package: ready.package.clone(),
@@ -225,7 +268,11 @@ impl Host {
             }),
             Err(NoAnswer::Skill(kind, message)) => Err(Problem::Skill { run, kind, message }),
             Err(NoAnswer::Stopped(reason, message)) => Err(Problem::Run { run, reason, message }),
-        }
+        };
+        let committed = self.record(&tenant, record, events, keep, &answer).await;
+        drop(ticket);
+        committed?;
+        answer
     }
 }
 

@@ -6,8 +6,11 @@
 mod admission;
 mod audit;
 mod auth;
+mod details;
+mod heads;
 mod installs;
 mod invoke;
+mod kept;
 mod packages;
 mod problem;
 mod pure;
@@ -28,14 +31,18 @@ use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::quota::Quotas;
 use tokio::sync::Semaphore;
 
+pub use audit::Export;
 pub use auth::BearerToken;
 pub use clawhold_marketplace::{Plan, SecretPlan, SkillSpec};
 pub use clawhold_store::audit::{Entry, Verification};
 pub use clawhold_store::{
     Counts as StoreCounts, Install, InstalledSkill, Package, SecretInfo, Tenant, TenantState, Token, Version,
 };
+pub use details::{Detail, Details};
+pub use heads::{HeadFile, HeadSink, Heads};
 pub use installs::{InstallAsk, PlanView};
 pub use invoke::Invoked;
+pub use kept::Once;
 pub use packages::{PublicationPlace, PublishedPackage, Stage};
 pub use problem::Problem;
 pub use rows::StoreRows;
@@ -45,6 +52,10 @@ pub use tokens::{MadeToken, TokenAsk};
 pub struct Parts {
     /// The database.
     pub store: Store,
+    /// Seals the detail of audit entries.
+    pub details: Arc<Details>,
+    /// Signs the heads of audit chains.
+    pub heads: Heads,
     /// Runs components.
     pub sandbox: Sandbox<RunHost>,
     /// Secrets and network.
@@ -60,6 +71,8 @@ pub struct Parts {
 /// One Clawhold host.
 pub struct Host {
     store: Store,
+    details: Arc<Details>,
+    heads: Heads,
     writer: RunWriter,
     sandbox: Sandbox<RunHost>,
     backends: Backends,
@@ -70,6 +83,7 @@ pub struct Host {
     resolved: resolve::Resolved,
     admission: admission::Admission,
     publications: packages::Publications,
+    under_way: kept::UnderWay,
     /// One verification of a chain at a time.
     verifying: Semaphore,
 }
@@ -78,11 +92,13 @@ impl Host {
     /// Puts a host together and starts its writer. Must be called on a tokio runtime.
     pub fn new(parts: Parts) -> Arc<Self> {
         if let Some(tampered) = parts.sandbox.tampered() {
-            tokio::spawn(packages::note_tampering(parts.store.clone(), tampered));
+            tokio::spawn(packages::note_tampering(parts.store.clone(), Arc::clone(&parts.details), tampered));
         }
-        Arc::new(Self {
+        let host = Arc::new(Self {
             writer: RunWriter::start(parts.store.clone()),
             store: parts.store,
+            details: parts.details,
+            heads: parts.heads,
             sandbox: parts.sandbox,
             backends: parts.backends,
             ceiling: parts.ceiling,
@@ -92,8 +108,11 @@ impl Host {
             resolved: resolve::Resolved::default(),
             admission: admission::Admission::default(),
             publications: packages::Publications::default(),
+            under_way: kept::UnderWay::default(),
             verifying: Semaphore::new(1),
-        })
+        });
+        tokio::spawn(heads::keep(Arc::downgrade(&host)));
+        host
     }
 
     /// Whether the host can do its work: the database answers and the host is not stopping.
@@ -127,6 +146,7 @@ impl Host {
             }
         }
         self.writer.close().await;
+        self.heads.put(&self.store).await;
         self.store.close().await;
     }
 }

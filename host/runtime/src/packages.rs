@@ -7,7 +7,8 @@ use clawhold_capabilities::RunHost;
 use clawhold_marketplace::{SkillSpec, check_descriptors, read};
 use clawhold_sandbox::{Allowance, Budget, Payer};
 use clawhold_store::{Conflict, Publication, Store, StoreError};
-use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
 use clawhold_tenancy::run::Reason;
 use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, Publisher, RunLimits, TraceId};
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+use crate::details::{Details, SealError};
 use crate::{Host, Package, Problem, Version};
 
 /// A package is asked what it offers before anybody trusts it: with little time, little fuel and few host calls.
@@ -126,7 +128,7 @@ impl Host {
         wasm: Vec<u8>,
     ) -> Result<PublishedPackage, Problem> {
         let place = self.place_to_publish(permit)?;
-        self.publish_telling(cx, permit, place, wasm, watch::Sender::new(Stage::Reading)).await
+        self.publish_telling(cx, permit, place, wasm, watch::Sender::new(Stage::Reading), Keep::nothing()).await
     }
 
     /// The same, and tells how far it is: compiling a large runtime takes half a minute.
@@ -137,11 +139,12 @@ impl Host {
         place: PublicationPlace,
         wasm: Vec<u8>,
         stage: watch::Sender<Stage>,
+        keep: Keep<PublishedPackage>,
     ) -> Result<PublishedPackage, Problem> {
         let (host, cx, permit) = (Arc::clone(self), cx.clone(), permit.clone());
         let publish = async move {
             let _held = place;
-            host.publish_to_the_end(&cx, &permit, wasm, &stage).await
+            host.publish_to_the_end(&cx, &permit, wasm, &stage, keep).await
         };
         tokio::spawn(publish.in_current_span()).await.map_err(|e| Problem::internal("a publication was lost", e))?
     }
@@ -152,6 +155,7 @@ impl Host {
         permit: &Permit<PublishPackage, Publisher>,
         wasm: Vec<u8>,
         stage: &watch::Sender<Stage>,
+        keep: Keep<PublishedPackage>,
     ) -> Result<PublishedPackage, Problem> {
         let (package, wasm) = tokio::task::spawn_blocking(move || read(&wasm).map(|package| (package, wasm)))
             .await
@@ -187,16 +191,19 @@ impl Host {
             "skills": described.iter().map(|skill| skill.name.as_str()).collect::<Vec<_>>(),
         });
         let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
-        let mut tx = self.store.system_write("publish a package").await?;
-        tx.publish(&publication, &wasm).await?;
-        tx.commit(event).await?;
-        Ok(PublishedPackage {
+        let event = self.details.seal(Chain::Host, event).await?;
+        let done = PublishedPackage {
             name: name.clone(),
             version: version.clone(),
             digest: package.digest,
             skills: described,
             new: true,
-        })
+        };
+        let mut tx = self.store.system_write("publish a package").await?;
+        tx.publish(&publication, &wasm).await?;
+        self.keep_on_the_host(&mut tx, keep, &done).await?;
+        tx.commit(event).await?;
+        Ok(done)
     }
 
     /// Published packages behind `after`, by name.
@@ -275,7 +282,7 @@ impl Host {
 
 /// Puts into the host's own chain that somebody changed native code on disk. It was not run; that somebody could write
 /// there is what the operator must know.
-pub(crate) async fn note_tampering(store: Store, mut tampered: UnboundedReceiver<Digest>) {
+pub(crate) async fn note_tampering(store: Store, details: Arc<Details>, mut tampered: UnboundedReceiver<Digest>) {
     while let Some(digest) = tampered.recv().await {
         let event = Event {
             at_us: now_us(),
@@ -287,7 +294,10 @@ pub(crate) async fn note_tampering(store: Store, mut tampered: UnboundedReceiver
             trace: TraceId::random(),
             detail: br#"{"why":"its MAC did not fit; the component was compiled again"}"#.to_vec(),
         };
-        let noted = async { store.system_write("note a changed artifact").await?.commit(event).await };
+        let noted = async {
+            let event = details.seal(Chain::Host, event).await?;
+            Ok::<_, SealError>(store.system_write("note a changed artifact").await?.commit(event).await?)
+        };
         if let Err(error) = noted.await {
             tracing::error!(%digest, %error, "a changed artifact could not be noted in the audit log");
         }

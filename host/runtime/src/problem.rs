@@ -3,9 +3,12 @@
 use clawhold_marketplace::{DescriptorError, PackageError};
 use clawhold_sandbox::LoadError;
 use clawhold_secret_store::SecretError;
-use clawhold_store::StoreError;
+use clawhold_secret_store::keys::KeyError;
+use clawhold_store::{Conflict, StoreError};
 use clawhold_tenancy::run::Reason;
 use clawhold_tenancy::{InvalidId, Refusal, RunId};
+
+use crate::details::SealError;
 
 /// Why something was not done. What it says is for the caller; what only the operator should know is logged where
 /// it happened.
@@ -31,6 +34,9 @@ pub enum Problem {
     /// What is there stands against it.
     #[error("{0}")]
     Conflict(String),
+    /// It is not as the caller saw it: another `ETag` than the one in `If-Match`.
+    #[error("{0}")]
+    Precondition(String),
     /// The admin has not said yes to what the install would be allowed now.
     #[error("the consent is not for what this install would be allowed; review the plan and send its `consent`")]
     Consent {
@@ -72,6 +78,14 @@ pub enum Problem {
         /// For people.
         message: String,
     },
+    /// A run took place and could not be recorded: what it did outside is done, and nobody can say what it was.
+    #[error(
+        "the run took place and its outcome is not recorded, because the database did not answer; what the skill did outside is done: look there before you call again"
+    )]
+    Unrecorded {
+        /// The run.
+        run: RunId,
+    },
     /// The host cannot serve this now.
     #[error("{0}")]
     Unavailable(String),
@@ -98,6 +112,7 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Conflict(conflict @ Conflict::Revision { .. }) => Self::Precondition(conflict.to_string()),
             StoreError::Conflict(conflict) => Self::Conflict(conflict.to_string()),
             error if error.is_retryable() => {
                 tracing::warn!(%error, source = ?std::error::Error::source(&error), "the database did not answer");
@@ -116,6 +131,19 @@ impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
         tracing::warn!(%error, "the secret store failed");
         Self::Unavailable("the secret store did not answer; call again in a moment".to_owned())
+    }
+}
+
+impl From<SealError> for Problem {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Store(error) => error.into(),
+            SealError::Key(error @ KeyError::Unavailable(_)) => {
+                tracing::warn!(%error, "the key service did not answer");
+                Self::Unavailable("the key service did not answer; call again in a moment".to_owned())
+            }
+            SealError::Key(error) => Self::internal("a data key cannot be used", error),
+        }
     }
 }
 

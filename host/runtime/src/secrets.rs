@@ -1,7 +1,8 @@
 //! A tenant's secrets: put, list, delete. No use-case gives a value back.
 
-use clawhold_secret_store::{SecretInfo, SecretValue};
+use clawhold_secret_store::{Change, SecretInfo, SecretValue};
 use clawhold_tenancy::audit::{Event, Outcome};
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::SECRET_BYTES;
 use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
 use clawhold_tenancy::{Context, Permit, SecretName};
@@ -16,12 +17,13 @@ impl Host {
         permit: &Permit<PutSecret>,
         name: &SecretName,
         value: SecretValue,
+        keep: Keep<i64>,
     ) -> Result<i64, Problem> {
         if value.expose().is_empty() || value.expose().len() as u64 > SECRET_BYTES {
             return Err(Problem::invalid("value", format!("write 1 to {SECRET_BYTES} bytes")));
         }
         let event = Event::by(cx, permit.action(), format!("secret:{name}"), Outcome::Success);
-        Ok(self.backends.secrets.put(permit.tenant(), name, value, event).await?)
+        Ok(self.backends.secrets.put(permit.tenant(), name, value, Change { event, keep }).await?)
     }
 
     /// Names, versions and dates.
@@ -35,9 +37,10 @@ impl Host {
         cx: &Context,
         permit: &Permit<DeleteSecret>,
         name: &SecretName,
+        keep: Keep<()>,
     ) -> Result<(), Problem> {
         let event = Event::by(cx, permit.action(), format!("secret:{name}"), Outcome::Success);
-        if self.backends.secrets.delete(permit.tenant(), name, event).await? {
+        if self.backends.secrets.delete(permit.tenant(), name, Change { event, keep }).await? {
             return Ok(());
         }
         Err(Problem::NotFound("secret"))

@@ -1,6 +1,7 @@
 //! Creating and showing tenants.
 
-use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{CreateTenant, Host as HostResource, ListTenants, ShowTenant};
 use clawhold_tenancy::{Context, Permit, TenantId};
 
@@ -14,6 +15,7 @@ impl Host {
         permit: &Permit<CreateTenant, HostResource>,
         id: &TenantId,
         tier: &str,
+        keep: Keep<Tenant>,
     ) -> Result<Tenant, Problem> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if !(1..=32).contains(&tier.len()) || !tier.bytes().all(plain) {
@@ -21,10 +23,13 @@ impl Host {
         }
         let event = Event::by(cx, permit.action(), format!("tenant:{id}"), Outcome::Success)
             .with(&serde_json::json!({ "tier": tier }));
+        let told = self.details.seal(Chain::Tenant(id), event.clone()).await?;
+        let event = self.details.seal(Chain::Host, event).await?;
         let mut tx = self.store.system_write("create a tenant").await?;
         tx.create_tenant(id, tier, now_us()).await?;
-        tx.append(id, std::slice::from_ref(&event)).await?;
+        tx.append(id, &[told]).await?;
         let tenant = tx.tenant(id).await?.ok_or(Problem::NotFound("tenant"))?;
+        self.keep_on_the_host(&mut tx, keep, &tenant).await?;
         tx.commit(event).await?;
         Ok(tenant)
     }

@@ -1,7 +1,8 @@
 //! Making, listing and revoking tokens.
 
 use clawhold_store::{NewToken, TokenHash};
-use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{
     CreateHostToken, CreateToken, Host as HostResource, ListHostTokens, ListTokens, RevokeHostToken, RevokeToken,
 };
@@ -42,6 +43,7 @@ impl Host {
         cx: &Context,
         permit: &Permit<CreateToken>,
         ask: TokenAsk,
+        keep: Keep<MadeToken>,
     ) -> Result<MadeToken, Problem> {
         if !matches!(ask.role, Role::Admin | Role::Auditor | Role::Caller) {
             let detail = format!("a tenant's token cannot have the role {}; use admin, auditor or caller", ask.role);
@@ -49,10 +51,11 @@ impl Host {
         }
         self.require_tenant(permit.tenant()).await?;
         let (new, token) = new_token(ask)?;
-        let event = made(cx, permit.action(), &new);
+        let event = self.details.seal(Chain::Tenant(permit.tenant()), made(cx, permit.action(), &new)).await?;
         let made = MadeToken { id: new.id.clone(), token };
         let mut tx = self.store.tenant_write(permit.tenant()).await?;
         tx.create_token(&new).await?;
+        self.keep_in(&mut tx, keep, &made).await?;
         tx.commit(event).await?;
         Ok(made)
     }
@@ -69,12 +72,21 @@ impl Host {
     }
 
     /// Ends a token of a tenant, at once.
-    pub async fn revoke_token(&self, cx: &Context, permit: &Permit<RevokeToken>, id: &TokenId) -> Result<(), Problem> {
+    pub async fn revoke_token(
+        &self,
+        cx: &Context,
+        permit: &Permit<RevokeToken>,
+        id: &TokenId,
+        keep: Keep<()>,
+    ) -> Result<(), Problem> {
+        let event = Event::by(cx, permit.action(), format!("token:{id}"), Outcome::Success);
+        let event = self.details.seal(Chain::Tenant(permit.tenant()), event).await?;
         let mut tx = self.store.tenant_write(permit.tenant()).await?;
         if !tx.revoke_token(id, now_us()).await? {
             return Err(Problem::NotFound("token"));
         }
-        tx.commit(Event::by(cx, permit.action(), format!("token:{id}"), Outcome::Success)).await?;
+        self.keep_in(&mut tx, keep, &()).await?;
+        tx.commit(event).await?;
         self.auth.forget(id).await;
         Ok(())
     }
@@ -86,6 +98,7 @@ impl Host {
         permit: &Permit<CreateHostToken, HostResource>,
         publisher: Option<Publisher>,
         ask: TokenAsk,
+        keep: Keep<MadeToken>,
     ) -> Result<MadeToken, Problem> {
         let scope = match (publisher, ask.role) {
             (Some(publisher), Role::Publisher) => Scope::Publisher(publisher),
@@ -99,7 +112,7 @@ impl Host {
                 return Err(Problem::invalid("role", detail));
             }
         };
-        self.make_host_token(cx, permit.action(), &scope, ask, |_| Ok(())).await
+        self.make_host_token(cx, permit.action(), &scope, ask, |_| Ok(()), keep).await
     }
 
     /// Tokens of the host, or of one publisher.
@@ -120,13 +133,17 @@ impl Host {
         cx: &Context,
         permit: &Permit<RevokeHostToken, HostResource>,
         id: &TokenId,
+        keep: Keep<()>,
     ) -> Result<(), Problem> {
+        let event = Event::by(cx, permit.action(), format!("token:{id}"), Outcome::Success);
+        let event = self.details.seal(Chain::Host, event).await?;
         let mut tx = self.store.system_write("revoke a token").await?;
         let token = tx.token(id).await?.ok_or(Problem::NotFound("token"))?;
         if matches!(token.scope, Scope::Tenant(_)) || !tx.revoke_token(&token.scope, id, now_us()).await? {
             return Err(Problem::NotFound("token"));
         }
-        tx.commit(Event::by(cx, permit.action(), format!("token:{id}"), Outcome::Success)).await?;
+        self.keep_on_the_host(&mut tx, keep, &()).await?;
+        tx.commit(event).await?;
         self.auth.forget(id).await;
         Ok(())
     }
@@ -142,7 +159,7 @@ impl Host {
         }
         let cx = Context::of_host("first start", Scope::Host, Role::Operator);
         let ask = TokenAsk { name: "first-operator".to_owned(), role: Role::Operator, skills: None, expires_us: None };
-        Ok(Some(self.make_host_token(&cx, "host-token.create", &Scope::Host, ask, keep).await?))
+        Ok(Some(self.make_host_token(&cx, "host-token.create", &Scope::Host, ask, keep, Keep::nothing()).await?))
     }
 
     async fn make_host_token(
@@ -151,18 +168,22 @@ impl Host {
         action: &str,
         scope: &Scope,
         ask: TokenAsk,
-        keep: impl FnOnce(&SecretString) -> anyhow::Result<()> + Send,
+        put: impl FnOnce(&SecretString) -> anyhow::Result<()> + Send,
+        keep: Keep<MadeToken>,
     ) -> Result<MadeToken, Problem> {
         let (new, token) = new_token(ask)?;
         let mut event = made(cx, action, &new);
         if let Scope::Publisher(publisher) = scope {
             event.resource = format!("publisher:{publisher} {}", event.resource);
         }
+        let event = self.details.seal(Chain::Host, event).await?;
         let mut tx = self.store.system_write("make a token").await?;
         tx.create_token(scope, &new).await?;
-        keep(&token).map_err(|e| Problem::internal("a token could not be kept", format!("{e:#}")))?;
+        put(&token).map_err(|e| Problem::internal("a token could not be kept", format!("{e:#}")))?;
+        let made = MadeToken { id: new.id, token };
+        self.keep_on_the_host(&mut tx, keep, &made).await?;
         tx.commit(event).await?;
-        Ok(MadeToken { id: new.id, token })
+        Ok(made)
     }
 }
 

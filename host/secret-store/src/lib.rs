@@ -17,11 +17,14 @@
 //! }
 //! ```
 
+pub mod keys;
 pub mod local;
+mod sealing;
 mod value;
 
 use async_trait::async_trait;
 use clawhold_tenancy::audit::Event;
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::{SecretName, TenantId};
 
 pub use value::{FieldError, SecretValue};
@@ -78,9 +81,25 @@ pub enum SecretError {
     NoRandomness,
 }
 
+/// What is committed together with a change.
+#[derive(Debug)]
+pub struct Change<T> {
+    /// What the audit log says of it.
+    pub event: Event,
+    /// The answer that is kept: of the new version, or of nothing.
+    pub keep: Keep<T>,
+}
+
+impl<T> Change<T> {
+    /// A change with this event, of which no answer is kept.
+    pub fn told(event: Event) -> Self {
+        Self { event, keep: Keep::nothing() }
+    }
+}
+
 /// A place where tenants' secrets are kept.
 ///
-/// **Audit.** A driver commits `event` together with the change; where its place shares no transaction with the audit
+/// **Audit.** A driver commits the change's event and the answer to keep together with it; where its place shares no transaction with the audit
 /// chain, it commits the event first, so a change without an entry cannot be. Nothing changes and no event is
 /// committed if the call fails, or if there was nothing to delete.
 ///
@@ -97,11 +116,11 @@ pub trait SecretStore: Send + Sync {
         tenant: &TenantId,
         name: &SecretName,
         value: SecretValue,
-        event: Event,
+        change: Change<i64>,
     ) -> Result<i64, SecretError>;
 
     /// Deletes a secret; `false` if there is none.
-    async fn delete(&self, tenant: &TenantId, name: &SecretName, event: Event) -> Result<bool, SecretError>;
+    async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError>;
 
     /// All of the tenant's secrets, by name.
     async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError>;

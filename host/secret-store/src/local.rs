@@ -9,12 +9,11 @@ mod seal;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use clawhold_tenancy::audit::Event;
 use clawhold_tenancy::{SecretName, TenantId};
 
 pub use key::{KeyFileError, MasterKey};
 
-use crate::{SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
+use crate::{Change, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
 use seal::Place;
 
 /// A sealed value, as a row holds it.
@@ -36,11 +35,17 @@ pub trait SealedRows: Send + Sync {
     async fn newest(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<SealedRow>, SecretError>;
 
     /// Takes the next version, one that the name never had, stores what `seal` makes for it, and commits that with
-    /// the event. Older values are removed.
-    async fn put(&self, tenant: &TenantId, name: &SecretName, seal: Seal, event: Event) -> Result<i64, SecretError>;
+    /// the change's event. Older values are removed.
+    async fn put(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        seal: Seal,
+        change: Change<i64>,
+    ) -> Result<i64, SecretError>;
 
-    /// Removes the value and commits that with the event; `false`, and no event, if there is none.
-    async fn delete(&self, tenant: &TenantId, name: &SecretName, event: Event) -> Result<bool, SecretError>;
+    /// Removes the value and commits that with the change's event; `false`, and no event, if there is none.
+    async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError>;
 
     /// All of the tenant's secrets, by name.
     async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError>;
@@ -63,7 +68,7 @@ impl<R: SealedRows> LocalSecrets<R> {
 impl<R: SealedRows> SecretStore for LocalSecrets<R> {
     async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError> {
         let Some(row) = self.rows.newest(tenant, name).await? else { return Ok(None) };
-        let place = Place { tenant, name, version: row.version };
+        let place = Place::new(tenant, name, row.version);
         let value = seal::open(&self.key, &place, &row.sealed)?;
         Ok(Some(Versioned { version: row.version, value }))
     }
@@ -73,15 +78,15 @@ impl<R: SealedRows> SecretStore for LocalSecrets<R> {
         tenant: &TenantId,
         name: &SecretName,
         value: SecretValue,
-        event: Event,
+        change: Change<i64>,
     ) -> Result<i64, SecretError> {
         let (key, to, called) = (Arc::clone(&self.key), tenant.clone(), name.clone());
-        let seal = move |version| seal::seal(&key, &Place { tenant: &to, name: &called, version }, &value);
-        self.rows.put(tenant, name, Box::new(seal), event).await
+        let seal = move |version| seal::seal(&key, &Place::new(&to, &called, version), &value);
+        self.rows.put(tenant, name, Box::new(seal), change).await
     }
 
-    async fn delete(&self, tenant: &TenantId, name: &SecretName, event: Event) -> Result<bool, SecretError> {
-        self.rows.delete(tenant, name, event).await
+    async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError> {
+        self.rows.delete(tenant, name, change).await
     }
 
     async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError> {

@@ -7,7 +7,7 @@
 //! off *and* its head set back, or that all of it was rewritten: compare [`Verified`](Verification::Verified)'s head
 //! with one kept elsewhere.
 
-use clawhold_tenancy::audit::{Event, HOST_CHAIN, Head};
+use clawhold_tenancy::audit::{Break, Event, HOST_CHAIN, Head, Sealed, SealedEvent, Walk};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
@@ -26,7 +26,7 @@ pub struct Entry {
     /// Its number; the first is 1.
     pub seq: i64,
     /// What happened.
-    pub event: Event,
+    pub event: SealedEvent,
     /// The hash of the entry before.
     pub prev_hash: [u8; 32],
     /// The hash of this one.
@@ -38,7 +38,9 @@ pub struct Entry {
 pub enum Verification {
     /// Every entry follows from the one before, and the chain ends where its head says.
     Verified {
-        /// How many.
+        /// The entry behind which the chain begins: not the empty chain if retention has removed its oldest entries.
+        start: Head,
+        /// How many are there.
         entries: i64,
         /// Where it ends.
         head: Head,
@@ -58,6 +60,17 @@ macro_rules! chain_methods {
             /// The chain's end.
             pub async fn audit_head(&mut $self) -> Result<Head, StoreError> {
                 head(&mut $self.tx, $chain).await
+            }
+
+            /// The entry behind which the chain begins: that of the empty chain, if retention has removed nothing.
+            pub async fn audit_start(&mut $self) -> Result<Head, StoreError> {
+                start(&mut $self.tx, $chain).await
+            }
+
+            /// The entry of this number, if it is there.
+            pub async fn audit_entry(&mut $self, seq: i64) -> Result<Option<Entry>, StoreError> {
+                let found = ascending(&mut $self.tx, $chain, seq.saturating_sub(1), 1).await?;
+                Ok(found.into_iter().find(|entry| entry.seq == seq))
             }
 
             /// Entries before number `before` (all, if `None`), newest first, at most `limit`.
@@ -92,7 +105,11 @@ chain_methods!(TenantTx, self => self.tenant.as_str());
 chain_methods!(SystemTx, self => HOST_CHAIN);
 
 /// Appends to a chain and holds its lock until the transaction ends.
-pub(crate) async fn append(connection: &mut AnyConnection, chain: &str, events: &[&Event]) -> Result<Head, StoreError> {
+pub(crate) async fn append(
+    connection: &mut AnyConnection,
+    chain: &str,
+    events: &[&SealedEvent],
+) -> Result<Head, StoreError> {
     let heads = append_all(connection, &[(chain, events.to_vec())]).await?;
     Ok(heads[0])
 }
@@ -101,7 +118,7 @@ pub(crate) async fn append(connection: &mut AnyConnection, chain: &str, events: 
 /// the same order. Gives the new head of each.
 pub(crate) async fn append_all(
     connection: &mut AnyConnection,
-    chains: &[(&str, Vec<&Event>)],
+    chains: &[(&str, Vec<&SealedEvent>)],
 ) -> Result<Vec<Head>, StoreError> {
     let mut heads = lock(connection, chains).await?;
     let mut rows = Vec::with_capacity(chains.iter().map(|(_, events)| events.len()).sum());
@@ -120,7 +137,7 @@ pub(crate) async fn append_all(
 /// An event that has its place.
 struct Row<'a> {
     chain: &'a str,
-    event: &'a Event,
+    event: &'a SealedEvent,
     prev_hash: [u8; 32],
     head: Head,
 }
@@ -143,7 +160,7 @@ static MOVE: Bulk = Bulk::new(
     "ON CONFLICT (tenant_id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
 );
 
-async fn lock(connection: &mut AnyConnection, chains: &[(&str, Vec<&Event>)]) -> Result<Vec<Head>, StoreError> {
+async fn lock(connection: &mut AnyConnection, chains: &[(&str, Vec<&SealedEvent>)]) -> Result<Vec<Head>, StoreError> {
     let mut heads = Vec::with_capacity(chains.len());
     for chunk in chains.chunks(ROWS) {
         let mut query = LOCK.query(Kind::of(connection), chunk.len());
@@ -178,7 +195,7 @@ async fn insert(connection: &mut AnyConnection, rows: &[Row<'_>]) -> Result<(), 
                 .bind(event.outcome.as_str())
                 .bind(event.run.map(|run| run.to_string()))
                 .bind(event.trace.as_str())
-                .bind(event.detail.as_slice())
+                .bind(event.detail.bytes())
                 .bind(prev_hash.to_vec())
                 .bind(head.hash.to_vec());
         }
@@ -189,7 +206,7 @@ async fn insert(connection: &mut AnyConnection, rows: &[Row<'_>]) -> Result<(), 
 
 async fn move_heads(
     connection: &mut AnyConnection,
-    chains: &[(&str, Vec<&Event>)],
+    chains: &[(&str, Vec<&SealedEvent>)],
     heads: &[Head],
 ) -> Result<(), StoreError> {
     let moved: Vec<_> = chains.iter().map(|(chain, _)| *chain).zip(heads).collect();
@@ -212,81 +229,88 @@ async fn head(connection: &mut AnyConnection, chain: &str) -> Result<Head, Store
     row.as_ref().map_or(Ok(Head::EMPTY), head_from)
 }
 
+async fn start(connection: &mut AnyConnection, chain: &str) -> Result<Head, StoreError> {
+    let row = sqlx::query("SELECT seq, hash FROM chain_starts WHERE tenant_id = $1")
+        .bind(chain)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("read where an audit chain begins"))?;
+    row.as_ref().map_or(Ok(Head::EMPTY), head_from)
+}
+
 async fn ascending(
     connection: &mut AnyConnection,
     chain: &str,
     after: i64,
     limit: u32,
 ) -> Result<Vec<Entry>, StoreError> {
-    rows_after(connection, chain, after, limit).await?.iter().map(entry).collect()
+    rows_after(connection, chain, (after, i64::MAX), limit).await?.iter().map(entry).collect()
 }
 
+/// Rows behind a number and a time: where the table has partitions, a number could be there twice.
 async fn rows_after(
     connection: &mut AnyConnection,
     chain: &str,
-    after: i64,
+    (after, at_us): (i64, i64),
     limit: u32,
 ) -> Result<Vec<AnyRow>, StoreError> {
-    sqlx::query("SELECT * FROM audit WHERE tenant_id = $1 AND seq > $2 ORDER BY seq LIMIT $3")
-        .bind(chain)
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(connection)
-        .await
-        .map_err(failed("read audit entries"))
+    sqlx::query(
+        "SELECT * FROM audit WHERE tenant_id = $1 AND seq >= $2 AND (seq, at_us) > ($2, $3) \
+         ORDER BY seq, at_us LIMIT $4",
+    )
+    .bind(chain)
+    .bind(after)
+    .bind(at_us)
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await
+    .map_err(failed("read audit entries"))
 }
 
 async fn verify(connection: &mut AnyConnection, chain: &str) -> Result<Verification, StoreError> {
-    let kept = match head(connection, chain).await {
-        Err(StoreError::Corrupt { what, why }) => {
-            return Ok(Verification::Broken { seq: 1, why: format!("the chain's head cannot be read: {what}: {why}") });
-        }
-        head => head?,
+    let found = match walk(connection, chain).await {
+        Err(StoreError::Corrupt { what, why }) => Err(Break::at(1, format!("{what}: {why}"))),
+        found => found?,
     };
-    // Numbers below 1 are nobody's.
-    let mut at = Head::EMPTY;
-    let mut after = i64::MIN;
+    Ok(match found {
+        Ok((start, head)) => Verification::Verified { start, entries: head.seq - start.seq, head },
+        Err(Break { seq, why }) => Verification::Broken { seq, why },
+    })
+}
+
+/// Where the chain begins and ends, or where it is broken.
+async fn walk(connection: &mut AnyConnection, chain: &str) -> Result<Result<(Head, Head), Break>, StoreError> {
+    let start = start(connection, chain).await?;
+    let kept = head(connection, chain).await?;
+    let mut walk = Walk::new(chain, start);
+    // Numbers below 1 are nobody's; those that retention has passed may be there for a while.
+    let mut after = (if start == Head::EMPTY { i64::MIN } else { start.seq }, i64::MAX);
     let mut limit = PAGE;
     loop {
-        let broken = |seq: i64, why: String| Ok(Verification::Broken { seq, why });
         let rows = match rows_after(connection, chain, after, limit).await {
             // One row of the page does not even decode: find it.
             Err(StoreError::Corrupt { .. }) if limit > 1 => {
                 limit = 1;
                 continue;
             }
-            Err(StoreError::Corrupt { why, .. }) => return broken(at.seq + 1, why),
+            Err(StoreError::Corrupt { why, .. }) => return Ok(Err(Break::at(walk.head().seq + 1, why))),
             rows => rows?,
         };
         for row in &rows {
             let entry = match entry(row) {
-                Err(StoreError::Corrupt { what, why }) => return broken(at.seq + 1, format!("{what}: {why}")),
+                Err(StoreError::Corrupt { what, why }) => {
+                    return Ok(Err(Break::at(walk.head().seq + 1, format!("{what}: {why}"))));
+                }
                 entry => entry?,
             };
-            if entry.seq != at.seq + 1 {
-                return broken(at.seq + 1, format!("it is missing; the next one there is {}", entry.seq));
+            if let Err(broken) = walk.step(entry.seq, &entry.prev_hash, &entry.hash, &entry.event) {
+                return Ok(Err(broken));
             }
-            if entry.prev_hash != at.hash {
-                return broken(entry.seq, "it does not follow from the entry before".to_owned());
-            }
-            let next = at.after(chain, &entry.event);
-            if next.hash != entry.hash {
-                return broken(entry.seq, "its content does not fit its hash".to_owned());
-            }
-            at = next;
-            after = at.seq;
+            after = (entry.seq, entry.event.at_us);
         }
         if rows.is_empty() {
-            break;
+            return Ok(walk.ends_at(kept).map(|()| (start, kept)));
         }
-    }
-    if at == kept {
-        Ok(Verification::Verified { entries: at.seq, head: at })
-    } else if at.seq == kept.seq {
-        Ok(Verification::Broken { seq: at.seq, why: "the chain's head has another hash".to_owned() })
-    } else {
-        let why = format!("the last entry is {}, and the chain's head says {}", at.seq, kept.seq);
-        Ok(Verification::Broken { seq: at.seq.min(kept.seq) + 1, why })
     }
 }
 
@@ -307,7 +331,7 @@ fn entry(row: &AnyRow) -> Result<Entry, StoreError> {
             outcome: fields.id("outcome")?,
             run: fields.optional_id("run_id")?,
             trace: fields.id("trace_id")?,
-            detail: fields.bytes("detail")?,
+            detail: Sealed::from_ciphertext(fields.bytes("detail")?),
         },
         prev_hash: fields.hash("prev_hash")?,
         hash: fields.hash("hash")?,

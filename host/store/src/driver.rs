@@ -13,7 +13,8 @@ use sqlx::{Any, AnyConnection, AnyPool};
 use crate::StoreError;
 use crate::error::failed;
 
-pub(crate) use postgres::migrate;
+pub use postgres::{Change, Changes, Found, Kept, NewDatabase};
+pub(crate) use postgres::{init, keep_partitions, migrate};
 
 pub(crate) type Tx = sqlx::Transaction<'static, Any>;
 
@@ -52,6 +53,8 @@ pub(crate) struct Pools {
     kind: Kind,
     read: AnyPool,
     write: AnyPool,
+    /// For connections that are not of a pool.
+    url: String,
 }
 
 /// What an error of the database means to a caller.
@@ -69,9 +72,13 @@ pub(crate) fn judge(error: &dyn sqlx::error::DatabaseError) -> Judgement {
     }
 }
 
-pub(crate) async fn open(url: &str) -> Result<Pools, StoreError> {
+/// Connections to PostgreSQL that only read, and as many that may write. 8: a host's writes are mostly the one group commit, and
+/// its reads what is not in a cache.
+pub const DEFAULT_CONNECTIONS: u32 = 8;
+
+pub(crate) async fn open(url: &str, connections: u32) -> Result<Pools, StoreError> {
     install_drivers();
-    if postgres::is_address(url) { postgres::open(url).await } else { sqlite::open(url).await }
+    if postgres::is_address(url) { postgres::open(url, connections).await } else { sqlite::open(url).await }
 }
 
 fn install_drivers() {
@@ -105,6 +112,10 @@ impl Pools {
         Ok(tx)
     }
 
+    pub(crate) fn changes(&self) -> Option<Changes> {
+        (self.kind == Kind::Postgres).then(|| Changes::new(self.url.clone()))
+    }
+
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.read).await.map(drop).map_err(failed("reach the database"))
     }
@@ -120,6 +131,14 @@ impl Pools {
 pub(crate) async fn bind(connection: &mut AnyConnection, bound: &str) -> Result<(), StoreError> {
     if Kind::of(connection) == Kind::Postgres {
         postgres::bind(connection, bound).await?;
+    }
+    Ok(())
+}
+
+/// Tells other hosts of a change once this transaction is committed. With SQLite there are none.
+pub(crate) async fn tell(connection: &mut AnyConnection, change: &Change) -> Result<(), StoreError> {
+    if Kind::of(connection) == Kind::Postgres {
+        postgres::tell(connection, change).await?;
     }
     Ok(())
 }

@@ -77,6 +77,17 @@ pub enum Conflict {
         /// Who offers it.
         by: PackageName,
     },
+    /// The install is of another revision than the caller saw.
+    #[error("the install has changed since revision {expected}; look at it again, and decide anew")]
+    Revision {
+        /// The revision that the caller saw.
+        expected: i64,
+        /// The one that is there; `None` if there is no install.
+        there: Option<i64>,
+    },
+    /// A request with the same `Idempotency-Key` was answered first.
+    #[error("a request with this Idempotency-Key was done meanwhile; send it again for its answer")]
+    Answer,
     /// The same id was written before.
     #[error("could not {0}: it exists already")]
     Exists(&'static str),

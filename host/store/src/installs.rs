@@ -9,6 +9,7 @@ use clawhold_tenancy::{Digest, PackageName, SecretName, SkillName};
 use semver::Version;
 use sqlx::any::AnyRow;
 
+use crate::driver::{self, Change};
 use crate::error::failed;
 use crate::fields::{Fields, json};
 use crate::{Conflict, StoreError, TenantTx, Write};
@@ -138,8 +139,17 @@ impl TenantTx<Write> {
     /// Installs a package or changes its install, and says the new revision. `skills` is all that it offers;
     /// [`Conflict::Skill`] if another installed package offers one of them, [`Conflict::Missing`] if the tenant or the
     /// version does not exist.
-    pub async fn put_install(&mut self, put: &PutInstall, skills: &[SkillName]) -> Result<i64, StoreError> {
+    ///
+    /// If `expected` is given and the install has another revision, or there is none: [`Conflict::Revision`].
+    pub async fn put_install(
+        &mut self,
+        put: &PutInstall,
+        skills: &[SkillName],
+        expected: Option<i64>,
+    ) -> Result<i64, StoreError> {
+        // Locks the tenant's row: whoever else changes an install waits.
         let revision = self.next_revision().await?.ok_or(Conflict::Missing("put an install"))?;
+        self.require_revision(&put.package, expected).await?;
         sqlx::query(
             "INSERT INTO installs (tenant_id, package, version, digest, settings, consent, reveal, policy, revision, \
              created_us, updated_us, updated_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) \
@@ -162,6 +172,7 @@ impl TenantTx<Write> {
         .execute(&mut *self.tx)
         .await
         .map_err(failed("put an install"))?;
+        driver::tell(&mut self.tx, &Change::Tenant(self.tenant.to_string())).await?;
         sqlx::query("DELETE FROM install_skills WHERE tenant_id = $1 AND package = $2")
             .bind(self.tenant.as_str())
             .bind(put.package.as_str())
@@ -175,14 +186,25 @@ impl TenantTx<Write> {
     }
 
     /// Removes an install and its skills; `false` if there is none.
-    pub async fn remove_install(&mut self, package: &PackageName) -> Result<bool, StoreError> {
+    pub async fn remove_install(&mut self, package: &PackageName, expected: Option<i64>) -> Result<bool, StoreError> {
+        if expected.is_some() {
+            self.next_revision().await?;
+            self.require_revision(package, expected).await?;
+        }
         let removed = sqlx::query("DELETE FROM installs WHERE tenant_id = $1 AND package = $2")
             .bind(self.tenant.as_str())
             .bind(package.as_str())
             .execute(&mut *self.tx)
             .await
             .map_err(failed("remove an install"))?;
+        driver::tell(&mut self.tx, &Change::Tenant(self.tenant.to_string())).await?;
         Ok(removed.rows_affected() > 0)
+    }
+
+    async fn require_revision(&mut self, package: &PackageName, expected: Option<i64>) -> Result<(), StoreError> {
+        let Some(expected) = expected else { return Ok(()) };
+        let there = self.install(package).await?.map(|install| install.revision);
+        if there == Some(expected) { Ok(()) } else { Err(Conflict::Revision { expected, there }.into()) }
     }
 
     async fn next_revision(&mut self) -> Result<Option<i64>, StoreError> {

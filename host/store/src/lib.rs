@@ -26,12 +26,15 @@
 //! One copy of each query serves SQLite and PostgreSQL; what differs is in `driver`. No type of the database library
 //! leaves this crate, and neither does a connection.
 
+mod answers;
 pub mod audit;
 mod bulk;
 mod driver;
 mod error;
 mod fields;
 mod installs;
+mod keys;
+mod moved;
 mod packages;
 mod runs;
 mod secrets;
@@ -40,14 +43,18 @@ mod tokens;
 mod tx;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clawhold_tenancy::TenantId;
-use clawhold_tenancy::audit::HOST_CHAIN;
+use clawhold_tenancy::audit::{HOST_CHAIN, Head};
 
+pub use answers::KeptAnswer;
+pub use driver::{Change, Changes, DEFAULT_CONNECTIONS, Found, Kept as KeptPartitions, NewDatabase};
 pub use error::{Conflict, Failure, StoreError};
 pub use installs::{Install, InstalledSkill, PutInstall};
+pub use keys::WrappedKey;
 pub use packages::{Package, Publication, Published, Version};
 pub use secrets::{SealedSecret, SecretInfo};
 pub use tenants::{Tenant, TenantState};
@@ -67,6 +74,7 @@ struct Inner {
     pools: Pools,
     reads: AtomicU64,
     writes: AtomicU64,
+    moved: Arc<moved::Moved>,
 }
 
 /// How many transactions were begun since the store was opened.
@@ -83,8 +91,19 @@ impl Store {
     /// made, readable by its owner alone; its folder must exist. `postgres://`: refused if the tables are not those of this
     /// program (see [`Store::migrate`]), or if row-level security does not hold for the role.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let pools = driver::open(url).await?;
-        Ok(Self { inner: Arc::new(Inner { pools, reads: AtomicU64::new(0), writes: AtomicU64::new(0) }) })
+        Self::open_with(url, DEFAULT_CONNECTIONS).await
+    }
+
+    /// The same with at most so many connections to PostgreSQL that read, and as many that write. SQLite's are fixed.
+    pub async fn open_with(url: &str, connections: u32) -> Result<Self, StoreError> {
+        let pools = driver::open(url, connections).await?;
+        let (reads, writes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { inner: Arc::new(Inner { pools, reads, writes, moved: Arc::default() }) })
+    }
+
+    /// Makes a PostgreSQL database and its two roles, as a superuser. What is there already is left as it is, and said.
+    pub async fn init(superuser: &str, new: &NewDatabase) -> Result<Found, StoreError> {
+        driver::init(superuser, new).await
     }
 
     /// Makes the tables of a PostgreSQL database and the roles that may use them, or brings them up to date. `url` is that of
@@ -93,31 +112,51 @@ impl Store {
         driver::migrate(url).await
     }
 
+    /// Makes the audit log's partitions for the months to come and, if `keep_months` is given, removes those that are
+    /// older: chains then begin where the removed part ended, and each says so. As the role that owns the tables.
+    pub async fn keep_partitions(url: &str, keep_months: Option<u32>) -> Result<KeptPartitions, StoreError> {
+        driver::keep_partitions(url, keep_months).await
+    }
+
     /// Reads one tenant's data, all of it as it stood at the first query.
     pub async fn tenant(&self, tenant: &TenantId) -> Result<TenantTx<Read>, StoreError> {
-        Ok(TenantTx::new(self.begin_read(tenant.as_str()).await?, tenant.clone()))
+        Ok(TenantTx::new(self.begin_read(tenant.as_str()).await?, tenant.clone(), self.moved()))
     }
 
     /// Changes one tenant's data.
     pub async fn tenant_write(&self, tenant: &TenantId) -> Result<TenantTx<Write>, StoreError> {
-        Ok(TenantTx::new(self.begin_write(tenant.as_str()).await?, tenant.clone()))
+        Ok(TenantTx::new(self.begin_write(tenant.as_str()).await?, tenant.clone(), self.moved()))
     }
 
     /// Reads what belongs to no single tenant. `reason` says what for, `noun.verb`; it is in the log.
     pub async fn system(&self, reason: &'static str) -> Result<SystemTx<Read>, StoreError> {
         tracing::debug!(reason, "system read");
-        Ok(SystemTx::new(self.begin_read(HOST_CHAIN).await?))
+        Ok(SystemTx::new(self.begin_read(HOST_CHAIN).await?, self.moved()))
     }
 
     /// Changes what belongs to no single tenant. `reason` as in [`Store::system`].
     pub async fn system_write(&self, reason: &'static str) -> Result<SystemTx<Write>, StoreError> {
         tracing::debug!(reason, "system write");
-        Ok(SystemTx::new(self.begin_write(HOST_CHAIN).await?))
+        Ok(SystemTx::new(self.begin_write(HOST_CHAIN).await?, self.moved()))
     }
 
     /// Transactions begun so far. A warm invocation must write nothing but its audit entry, and a test looks here.
     pub fn counts(&self) -> Counts {
         Counts { reads: self.inner.reads.load(Ordering::Relaxed), writes: self.inner.writes.load(Ordering::Relaxed) }
+    }
+
+    /// The chains that this process has moved since the last call, and where they end: tenants' ids, or `_host`.
+    pub fn take_moved(&self) -> BTreeMap<String, Head> {
+        self.inner.moved.take()
+    }
+
+    /// What other hosts on the same database change, where the database can tell: PostgreSQL does.
+    pub fn changes(&self) -> Option<Changes> {
+        self.inner.pools.changes()
+    }
+
+    fn moved(&self) -> Arc<moved::Moved> {
+        Arc::clone(&self.inner.moved)
     }
 
     /// Whether the database answers. Not counted.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clawhold_tenancy::TenantId;
 use sqlx::any::AnyRow;
 
+use crate::driver::{self, Change};
 use crate::error::failed;
 use crate::fields::Fields;
 use crate::{Conflict, StoreError, SystemTx, Write};
@@ -109,6 +110,7 @@ impl SystemTx<Write> {
             .execute(&mut *self.tx)
             .await
             .map_err(failed("change a tenant's state"))?;
+        driver::tell(&mut self.tx, &Change::Tenant(id.to_string())).await?;
         Ok(set.rows_affected() > 0)
     }
 }

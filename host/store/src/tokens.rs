@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use clawhold_tenancy::audit::HOST_CHAIN;
 use clawhold_tenancy::{Role, Scope, SkillName, TokenId};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
+use crate::driver::{self, Change};
 use crate::error::failed;
 use crate::fields::{Fields, json};
-use crate::{Conflict, StoreError, SystemTx, TenantTx, Write};
+use crate::{Conflict, Store, StoreError, SystemTx, TenantTx, Write};
 
 /// SHA-256 of a token's secret half, which is random and long enough to need no slow hash. `Debug` hides it.
 #[derive(Clone, Copy)]
@@ -48,6 +50,8 @@ pub struct Token {
     pub made: NewToken,
     /// When it was revoked.
     pub revoked_us: Option<i64>,
+    /// When it was last used, as far as that was noted.
+    pub last_used_us: Option<i64>,
 }
 
 impl Token {
@@ -97,6 +101,22 @@ impl<M> SystemTx<M> {
         limit: u32,
     ) -> Result<Vec<Token>, StoreError> {
         list(&mut self.tx, scope, after, limit).await
+    }
+}
+
+impl Store {
+    /// Notes when tokens were last used. No entry in a chain tells of it: each use has its own.
+    pub async fn note_uses(&self, uses: &[(TokenId, i64)]) -> Result<(), StoreError> {
+        let mut tx = self.begin_write(HOST_CHAIN).await?;
+        for (id, at_us) in uses {
+            sqlx::query("UPDATE tokens SET last_used_us = $2 WHERE id = $1 AND coalesce(last_used_us, 0) < $2")
+                .bind(id.as_str())
+                .bind(at_us)
+                .execute(&mut *tx)
+                .await
+                .map_err(failed("note a token's use"))?;
+        }
+        tx.commit().await.map_err(failed("note a token's use"))
     }
 }
 
@@ -171,9 +191,10 @@ async fn revoke(connection: &mut AnyConnection, scope: &Scope, id: &TokenId, now
     .bind(name)
     .bind(id.as_str())
     .bind(now_us)
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .map_err(failed("revoke a token"))?;
+    driver::tell(connection, &Change::Token(id.to_string())).await?;
     Ok(revoked.rows_affected() > 0)
 }
 
@@ -197,5 +218,6 @@ fn token(row: &AnyRow) -> Result<Token, StoreError> {
             expires_us: fields.optional("expires_us")?,
         },
         revoked_us: fields.optional("revoked_us")?,
+        last_used_us: fields.optional("last_used_us")?,
     })
 }

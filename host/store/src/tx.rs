@@ -4,11 +4,13 @@
 //! and SQLite goes on with half of the work done.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use clawhold_tenancy::TenantId;
-use clawhold_tenancy::audit::{Event, HOST_CHAIN, Head};
+use clawhold_tenancy::audit::{HOST_CHAIN, Head, SealedEvent};
 
 use crate::error::failed;
+use crate::moved::Moved;
 use crate::{StoreError, audit, driver};
 
 /// A transaction that cannot change anything. Ends when it is dropped.
@@ -24,6 +26,7 @@ pub struct Write;
 pub struct TenantTx<M> {
     pub(crate) tx: driver::Tx,
     pub(crate) tenant: TenantId,
+    moved: Arc<Moved>,
     mode: PhantomData<M>,
 }
 
@@ -31,12 +34,15 @@ pub struct TenantTx<M> {
 #[must_use = "dropped without `commit`, it undoes everything"]
 pub struct SystemTx<M> {
     pub(crate) tx: driver::Tx,
+    /// Heads that are known to others once this is committed.
+    heads: Vec<(String, Head)>,
+    moved: Arc<Moved>,
     mode: PhantomData<M>,
 }
 
 impl<M> TenantTx<M> {
-    pub(crate) fn new(tx: driver::Tx, tenant: TenantId) -> Self {
-        Self { tx, tenant, mode: PhantomData }
+    pub(crate) fn new(tx: driver::Tx, tenant: TenantId, moved: Arc<Moved>) -> Self {
+        Self { tx, tenant, moved, mode: PhantomData }
     }
 
     /// The tenant that this transaction is bound to.
@@ -47,45 +53,48 @@ impl<M> TenantTx<M> {
 
 impl TenantTx<Write> {
     /// Makes the changes permanent, with this entry at the end of the tenant's chain.
-    pub async fn commit(self, event: Event) -> Result<Head, StoreError> {
+    pub async fn commit(self, event: SealedEvent) -> Result<Head, StoreError> {
         self.commit_all(&event, &[]).await
     }
 
     /// Makes the changes permanent, with these entries at the end of the tenant's chain.
-    pub async fn commit_all(mut self, first: &Event, more: &[Event]) -> Result<Head, StoreError> {
-        let events: Vec<&Event> = std::iter::once(first).chain(more).collect();
+    pub async fn commit_all(mut self, first: &SealedEvent, more: &[SealedEvent]) -> Result<Head, StoreError> {
+        let events: Vec<&SealedEvent> = std::iter::once(first).chain(more).collect();
         let head = audit::append(&mut self.tx, self.tenant.as_str(), &events).await?;
         self.tx.commit().await.map_err(failed("commit"))?;
+        self.moved.note([(self.tenant.as_str(), head)]);
         Ok(head)
     }
 }
 
 impl<M> SystemTx<M> {
-    pub(crate) fn new(tx: driver::Tx) -> Self {
-        Self { tx, mode: PhantomData }
+    pub(crate) fn new(tx: driver::Tx, moved: Arc<Moved>) -> Self {
+        Self { tx, heads: Vec::new(), moved, mode: PhantomData }
     }
 }
 
 impl SystemTx<Write> {
     /// Also tells a tenant, in its own chain, what is done to it. More than one tenant: in ascending order of their
     /// ids, as each locks its chain until the end.
-    pub async fn append(&mut self, tenant: &TenantId, events: &[Event]) -> Result<Head, StoreError> {
+    pub async fn append(&mut self, tenant: &TenantId, events: &[SealedEvent]) -> Result<Head, StoreError> {
         driver::bind(&mut self.tx, tenant.as_str()).await?;
         let head = audit::append(&mut self.tx, tenant.as_str(), &events.iter().collect::<Vec<_>>()).await?;
         driver::bind(&mut self.tx, HOST_CHAIN).await?;
+        self.heads.push((tenant.to_string(), head));
         Ok(head)
     }
 
     /// Makes the changes permanent, with this entry at the end of the host's chain.
-    pub async fn commit(self, event: Event) -> Result<Head, StoreError> {
+    pub async fn commit(self, event: SealedEvent) -> Result<Head, StoreError> {
         self.commit_all(&event, &[]).await
     }
 
     /// Makes the changes permanent, with these entries at the end of the host's chain.
-    pub async fn commit_all(mut self, first: &Event, more: &[Event]) -> Result<Head, StoreError> {
-        let events: Vec<&Event> = std::iter::once(first).chain(more).collect();
+    pub async fn commit_all(mut self, first: &SealedEvent, more: &[SealedEvent]) -> Result<Head, StoreError> {
+        let events: Vec<&SealedEvent> = std::iter::once(first).chain(more).collect();
         let head = audit::append(&mut self.tx, HOST_CHAIN, &events).await?;
         self.tx.commit().await.map_err(failed("commit"))?;
+        self.moved.note(self.heads.iter().map(|(chain, head)| (chain.as_str(), *head)).chain([(HOST_CHAIN, head)]));
         Ok(head)
     }
 }

@@ -6,23 +6,23 @@
 //!
 //! ```no_run
 //! # async fn example(store: clawhold_store::Store, record: clawhold_tenancy::run::Record,
-//! #     event: clawhold_tenancy::audit::Event) -> Result<(), clawhold_store::StoreError> {
+//! #     event: clawhold_tenancy::audit::SealedEvent) -> Result<(), clawhold_store::StoreError> {
 //! let writer = clawhold_store::RunWriter::start(store);
 //! let acme = "acme-corp".parse().expect("a tenant id");
-//! writer.append(acme, Some(record), vec![event]).await?; // committed, once it returns
+//! writer.append(acme, Some(record), vec![event], None).await?; // committed, once it returns
 //! writer.close().await;
 //! # Ok(())
 //! # }
 //! ```
 
 use clawhold_tenancy::TenantId;
-use clawhold_tenancy::audit::Event;
+use clawhold_tenancy::audit::{Head, SealedEvent};
 use clawhold_tenancy::run::Record;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::{self, Kind};
 use crate::error::failed;
-use crate::{Store, StoreError, audit, runs};
+use crate::{KeptAnswer, Store, StoreError, answers, audit, runs};
 
 /// Appends in one transaction. 256: some 30 ms of inserts, within which nothing else can write.
 const GROUP: usize = 256;
@@ -46,7 +46,8 @@ enum Message {
 struct Append {
     tenant: TenantId,
     record: Option<Record>,
-    events: Vec<Event>,
+    events: Vec<SealedEvent>,
+    kept: Option<KeptAnswer>,
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -63,11 +64,17 @@ impl RunWriter {
         Self { queue, ended }
     }
 
-    /// Writes a run's record, if there is one, and appends the events in order to the tenant's chain. Returns once
-    /// that is committed. A caller that goes away while it waits does not take its append along.
-    pub async fn append(&self, tenant: TenantId, record: Option<Record>, events: Vec<Event>) -> Result<(), StoreError> {
+    /// Writes a run's record and the answer that is kept, if there are, and appends the events in order to the tenant's
+    /// chain. Returns once that is committed. A caller that goes away while it waits does not take its append along.
+    pub async fn append(
+        &self,
+        tenant: TenantId,
+        record: Option<Record>,
+        events: Vec<SealedEvent>,
+        kept: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
-        let append = Box::new(Append { tenant, record, events, done });
+        let append = Box::new(Append { tenant, record, events, kept, done });
         self.queue.send(Message::Append(append)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -118,25 +125,32 @@ async fn commit(store: &Store, group: &[Append]) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut tx = store.begin_write(group[0].tenant.as_str()).await?;
+    let mut heads = Vec::new();
     if Kind::of(&tx) == Kind::Postgres {
         // The database takes rows of one tenant at a time.
         for of_one in group.chunk_by(|a, b| a.tenant == b.tenant) {
             driver::bind(&mut tx, of_one[0].tenant.as_str()).await?;
-            write_all(&mut tx, of_one).await?;
+            heads.extend(write_all(&mut tx, of_one).await?);
         }
     } else {
-        write_all(&mut tx, group).await?;
+        heads.extend(write_all(&mut tx, group).await?);
     }
-    tx.commit().await.map_err(failed("commit"))
+    tx.commit().await.map_err(failed("commit"))?;
+    store.moved().note(heads);
+    Ok(())
 }
 
-async fn write_all(tx: &mut driver::Tx, group: &[Append]) -> Result<(), StoreError> {
+/// Gives the chains and where they end now.
+async fn write_all<'a>(tx: &mut driver::Tx, group: &'a [Append]) -> Result<Vec<(&'a str, Head)>, StoreError> {
     let records: Vec<_> = group.iter().filter_map(|of| of.record.as_ref().map(|record| (&of.tenant, record))).collect();
     runs::insert(tx, &records).await?;
-    let chains: Vec<(&str, Vec<&Event>)> = group
+    for (tenant, kept) in group.iter().filter_map(|of| Some((&of.tenant, of.kept.as_ref()?))) {
+        answers::keep(tx, tenant.as_str(), kept).await?;
+    }
+    let chains: Vec<(&str, Vec<&SealedEvent>)> = group
         .chunk_by(|a, b| a.tenant == b.tenant)
         .map(|of_one| (of_one[0].tenant.as_str(), of_one.iter().flat_map(|append| &append.events).collect()))
         .collect();
-    audit::append_all(tx, &chains).await?;
-    Ok(())
+    let heads = audit::append_all(tx, &chains).await?;
+    Ok(chains.iter().map(|(chain, _)| *chain).zip(heads).collect())
 }

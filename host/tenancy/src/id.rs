@@ -137,6 +137,16 @@ text_id!(
     |t| t.len() == 32 && t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && t.bytes().any(|b| b != b'0')
 );
 
+impl RunId {
+    /// Bytes of its text.
+    pub const TEXT: usize = uuid::fmt::Hyphenated::LENGTH;
+
+    /// Its text, written into a place of the caller's.
+    pub fn write<'a>(&self, into: &'a mut [u8; Self::TEXT]) -> &'a str {
+        self.0.hyphenated().encode_lower(into)
+    }
+}
+
 impl TraceId {
     /// A new trace id, for a caller that sent none.
     pub fn random() -> Self {

@@ -14,6 +14,7 @@
 pub mod audit;
 pub mod context;
 mod id;
+pub mod keep;
 pub mod limits;
 pub mod manifest;
 pub mod permit;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::{Role, Scope, TenantId};
 
@@ -41,7 +42,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
                 let before = second.counts().0;
                 let began = Instant::now();
                 let answer = Arc::clone(&second)
-                    .invoke(&cx, &permit, &"hello.greet".parse()?, r#"{"name":"Ada"}"#.to_owned())
+                    .invoke(&cx, &permit, &"hello.greet".parse()?, r#"{"name":"Ada"}"#.to_owned(), Keep::nothing())
                     .await?;
                 times.push(began.elapsed().as_secs_f64() * 1e3);
                 anyhow::ensure!(answer.output.get().contains("Ada"), "a wrong answer");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::{Role, Scope, SkillName};
 
@@ -48,7 +49,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
                 let shared = Arc::clone(&host);
                 async move {
                     let (bench, cx, permit, skill) = &*shared;
-                    bench.host.invoke(cx, permit, skill, INPUT.to_owned()).await?;
+                    bench.host.invoke(cx, permit, skill, INPUT.to_owned(), Keep::nothing()).await?;
                     Ok(())
                 }
             })

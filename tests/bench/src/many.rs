@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clawhold_runtime::Host;
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::{Role, Scope, TenantId};
 
@@ -74,7 +75,7 @@ async fn add(host: &Arc<Host>, tenants: std::ops::Range<usize>) -> anyhow::Resul
 async fn call(host: &Arc<Host>, tenant: &TenantId, package: usize) -> anyhow::Result<()> {
     let cx = context(Scope::Tenant(tenant.clone()), Role::Caller);
     let permit = cx.permit::<InvokeSkill>(tenant)?;
-    host.invoke(&cx, &permit, &format!("guest.p{package}").parse()?, "{}".to_owned()).await?;
+    host.invoke(&cx, &permit, &format!("guest.p{package}").parse()?, "{}".to_owned(), Keep::nothing()).await?;
     Ok(())
 }
 

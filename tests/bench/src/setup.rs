@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clawhold_cli::config::Config;
 use clawhold_cli::{build_skill, serve};
 use clawhold_runtime::{Host, InstallAsk, TokenAsk};
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit as can;
 use clawhold_tenancy::{Context, Role, Scope, TenantId};
 use clawhold_test_support::guest::Guest;
@@ -92,9 +93,11 @@ pub(crate) async fn publish(host: &Arc<Host>, publisher: &str, wasm: Vec<u8>) ->
 /// A new tenant with these packages installed; gives the token of a caller.
 pub(crate) async fn tenant_with(host: &Arc<Host>, tenant: &TenantId, packages: &[&str]) -> anyhow::Result<String> {
     let operator = context(Scope::Host, Role::Operator);
-    host.create_tenant(&operator, &operator.permit_host::<can::CreateTenant>()?, tenant, "standard").await?;
+    host.create_tenant(&operator, &operator.permit_host::<can::CreateTenant>()?, tenant, "standard", Keep::nothing())
+        .await?;
     let ask = TokenAsk { name: "bench".to_owned(), role: Role::Caller, skills: None, expires_us: None };
-    let token = host.create_token(&operator, &operator.permit::<can::CreateToken>(tenant)?, ask).await?;
+    let token =
+        host.create_token(&operator, &operator.permit::<can::CreateToken>(tenant)?, ask, Keep::nothing()).await?;
     let admin = context(Scope::Tenant(tenant.clone()), Role::Admin);
     for package in packages {
         let ask = InstallAsk {
@@ -104,7 +107,15 @@ pub(crate) async fn tenant_with(host: &Arc<Host>, tenant: &TenantId, packages: &
             reveal: std::collections::BTreeSet::new(),
         };
         let plan = host.plan_install(&admin.permit::<can::PlanInstall>(tenant)?, &ask).await?;
-        host.put_install(&admin, &admin.permit::<can::PutInstall>(tenant)?, &ask, &plan.plan.consent).await?;
+        host.put_install(
+            &admin,
+            &admin.permit::<can::PutInstall>(tenant)?,
+            &ask,
+            &plan.plan.consent,
+            None,
+            Keep::nothing(),
+        )
+        .await?;
     }
     Ok(token.token.expose_secret().to_owned())
 }

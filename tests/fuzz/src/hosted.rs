@@ -13,6 +13,7 @@ use clawhold_cli::config::Config;
 use clawhold_cli::serve;
 use clawhold_runtime::{Host, InstallAsk, Invoked, Problem, PublishedPackage};
 use clawhold_secret_store::SecretValue;
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::run::{Reason, Record};
 use clawhold_tenancy::{
     Context, PackageName, Publisher, Role, RunId, Scope, SecretName, SkillName, TenantId, permit as can,
@@ -62,11 +63,11 @@ impl Hosted {
         let operator = context(Scope::Host, Role::Operator);
         let admin = context(Scope::Tenant(tenant.clone()), Role::Admin);
         let permit = operator.permit_host::<can::CreateTenant>()?;
-        runtime.block_on(host.create_tenant(&operator, &permit, &tenant, "standard"))?;
+        runtime.block_on(host.create_tenant(&operator, &permit, &tenant, "standard", Keep::nothing()))?;
         let permit = admin.permit::<can::PutSecret>(&tenant)?;
         for (name, value) in [("token", "not for anybody"), ("login", r#"{"user":"ada","pass":"s3cret"}"#)] {
             let value = SecretValue::from(value.to_owned());
-            runtime.block_on(host.put_secret(&admin, &permit, &name.parse()?, value))?;
+            runtime.block_on(host.put_secret(&admin, &permit, &name.parse()?, value, Keep::nothing()))?;
         }
         let mut hosted = Self { runtime, host, tenant, admin, folder, published: BTreeSet::new() };
         for name in ["good", "clean"] {
@@ -103,19 +104,19 @@ impl Hosted {
             let ask = InstallAsk { package: package.clone(), version: Some(version.clone()), settings, reveal };
             let plan = self.host.plan_install(&admin.permit::<can::PlanInstall>(tenant)?, &ask).await?;
             let permit = admin.permit::<can::PutInstall>(tenant)?;
-            self.host.put_install(admin, &permit, &ask, &plan.plan.consent).await?;
+            self.host.put_install(admin, &permit, &ask, &plan.plan.consent, None, Keep::nothing()).await?;
             Ok(())
         })
     }
 
     pub(crate) fn remove(&self, package: &PackageName) -> Result<(), Problem> {
         let permit = self.admin.permit::<can::RemoveInstall>(&self.tenant)?;
-        self.runtime.block_on(self.host.remove_install(&self.admin, &permit, package))
+        self.runtime.block_on(self.host.remove_install(&self.admin, &permit, package, None, Keep::nothing()))
     }
 
     pub(crate) fn invoke(&self, skill: &SkillName, input: &str) -> Result<Invoked, Problem> {
         let permit = self.admin.permit::<can::InvokeSkill>(&self.tenant)?;
-        self.runtime.block_on(self.host.invoke(&self.admin, &permit, skill, input.to_owned()))
+        self.runtime.block_on(self.host.invoke(&self.admin, &permit, skill, input.to_owned(), Keep::nothing()))
     }
 
     /// The run's record.

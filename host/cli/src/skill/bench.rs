@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clawhold_capabilities::Transport;
 use clawhold_runtime::{Host, InstallAsk, Invoked, Problem, SkillSpec};
 use clawhold_secret_store::SecretValue;
+use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit as can;
 use clawhold_tenancy::run::Record;
 use clawhold_tenancy::{Context, PackageName, Publisher, Role, RunId, Scope, SecretName, SkillName, TenantId};
@@ -41,7 +42,14 @@ impl Bench {
             let config = Config { run_slots: Some(2), ..config };
             let host = serve::host(folder.path(), &config, transport).await?;
             let operator = context(Scope::Host, Role::Operator);
-            host.create_tenant(&operator, &operator.permit_host::<can::CreateTenant>()?, &tenant, "standard").await?;
+            host.create_tenant(
+                &operator,
+                &operator.permit_host::<can::CreateTenant>()?,
+                &tenant,
+                "standard",
+                Keep::nothing(),
+            )
+            .await?;
             let publisher: Publisher = clawhold_marketplace::read(&wasm)?.manifest.package.name.publisher();
             let cx = context(Scope::Publisher(publisher), Role::Publisher);
             let published = host.publish(&cx, &cx.permit_publisher::<can::PublishPackage>()?, wasm).await?;
@@ -61,7 +69,7 @@ impl Bench {
             ask.reveal = asked.plan.secrets.iter().filter(|s| s.reveal).map(|s| s.name.clone()).collect();
             let planned = self.host.plan_install(&plan, &ask).await?;
             let permit = cx.permit::<can::PutInstall>(&self.tenant)?;
-            self.host.put_install(&cx, &permit, &ask, &planned.plan.consent).await?;
+            self.host.put_install(&cx, &permit, &ask, &planned.plan.consent, None, Keep::nothing()).await?;
             Ok(())
         })
     }
@@ -71,11 +79,13 @@ impl Bench {
         let cx = self.admin();
         self.runtime.block_on(async {
             for old in self.host.secrets(&cx.permit::<can::ListSecrets>(&self.tenant)?).await? {
-                self.host.delete_secret(&cx, &cx.permit::<can::DeleteSecret>(&self.tenant)?, &old.name).await?;
+                self.host
+                    .delete_secret(&cx, &cx.permit::<can::DeleteSecret>(&self.tenant)?, &old.name, Keep::nothing())
+                    .await?;
             }
             for (name, value) in secrets {
                 let permit = cx.permit::<can::PutSecret>(&self.tenant)?;
-                self.host.put_secret(&cx, &permit, name, SecretValue::from(value.clone())).await?;
+                self.host.put_secret(&cx, &permit, name, SecretValue::from(value.clone()), Keep::nothing()).await?;
             }
             Ok(())
         })
@@ -85,7 +95,7 @@ impl Bench {
         let cx = self.admin();
         self.runtime.block_on(async {
             let permit = cx.permit::<can::InvokeSkill>(&self.tenant)?;
-            self.host.invoke(&cx, &permit, skill, input.to_string()).await
+            self.host.invoke(&cx, &permit, skill, input.to_string(), Keep::nothing()).await
         })
     }
 
@@ -100,8 +110,8 @@ impl Bench {
     pub(crate) fn recorded(&self, run: RunId) -> anyhow::Result<Vec<String>> {
         let permit = self.admin().permit::<can::ReadAudit>(&self.tenant)?;
         let entries = self.runtime.block_on(self.host.audit(&permit, None, 200))?;
-        let of_run = entries.into_iter().rev().filter(|entry| entry.event.run == Some(run));
-        Ok(of_run.map(|entry| entry.event.action).filter(|action| action != "skill.invoke").collect())
+        let of_run = entries.into_iter().rev().filter(|(entry, _)| entry.event.run == Some(run));
+        Ok(of_run.map(|(entry, _)| entry.event.action).filter(|action| action != "skill.invoke").collect())
     }
 
     fn admin(&self) -> Context {

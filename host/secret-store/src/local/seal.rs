@@ -13,27 +13,34 @@
 //! don't come near. The associated data says to which tenant, table, name and version the value belongs, each part
 //! behind its length: in any other place the value does not open.
 
-use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
-use aes_gcm::{Aes256Gcm, Key, Nonce};
 use clawhold_tenancy::{SecretName, TenantId};
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
 
 use super::MasterKey;
+use crate::sealing::{self, SALT};
 use crate::{SecretError, SecretValue};
 
 const FORMAT: u8 = 1;
 const KEY_VERSION: u32 = 1;
 const TABLE: &[u8] = b"secrets";
 const FINGERPRINT: usize = 8;
-const SALT: usize = 32;
 const HEADER: usize = 1 + 4 + FINGERPRINT + SALT;
 
 /// Where a sealed value belongs.
 pub(super) struct Place<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) name: &'a SecretName,
-    pub(super) version: i64,
+    version_bytes: [u8; 8],
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(tenant: &'a TenantId, name: &'a SecretName, version: i64) -> Self {
+        Self { tenant, name, version_bytes: version.to_be_bytes() }
+    }
+
+    fn parts(&self) -> [&[u8]; 4] {
+        [self.tenant.as_str().as_bytes(), TABLE, self.name.as_str().as_bytes(), &self.version_bytes]
+    }
 }
 
 pub(super) fn seal(key: &MasterKey, place: &Place<'_>, value: &SecretValue) -> Result<Vec<u8>, SecretError> {
@@ -44,13 +51,8 @@ pub(super) fn seal(key: &MasterKey, place: &Place<'_>, value: &SecretValue) -> R
     sealed.extend(KEY_VERSION.to_be_bytes());
     sealed.extend(fingerprint(key));
     sealed.extend(salt);
-    let (cipher, nonce) = cipher(key, &salt);
-    let bound = associated_data(place, &sealed);
-    let ciphertext = cipher
-        .encrypt(&nonce, Payload { msg: value.expose(), aad: &bound })
-        .expect("AES-GCM seals up to 64 GiB, and a value is far smaller");
-    sealed.extend(ciphertext);
-    Ok(sealed)
+    let sealed = sealing::seal(expand(key, &salt), sealed, &place.parts(), value.expose());
+    Ok(sealed.expect("AES-GCM seals up to 64 GiB, and a value is far smaller"))
 }
 
 pub(super) fn open(key: &MasterKey, place: &Place<'_>, sealed: &[u8]) -> Result<SecretValue, SecretError> {
@@ -65,12 +67,9 @@ pub(super) fn open(key: &MasterKey, place: &Place<'_>, sealed: &[u8]) -> Result<
     if key_version != KEY_VERSION.to_be_bytes() || !bool::from(made_with.ct_eq(&fingerprint(key))) {
         return Err(SecretError::OtherKey { name: place.name.clone() });
     }
-    let (cipher, nonce) = cipher(key, salt);
-    let bound = associated_data(place, header);
-    cipher
-        .decrypt(&nonce, Payload { msg: ciphertext, aad: &bound })
+    sealing::open(expand(key, salt), header, &place.parts(), ciphertext)
         .map(SecretValue::from)
-        .map_err(|_| damaged("it was changed, or stored for another tenant, name or version"))
+        .ok_or_else(|| damaged("it was changed, or stored for another tenant, name or version"))
 }
 
 /// Tells a wrong key from a damaged value, and nothing about the key.
@@ -80,24 +79,8 @@ fn fingerprint(key: &MasterKey) -> [u8; FINGERPRINT] {
     print
 }
 
-fn cipher(key: &MasterKey, salt: &[u8]) -> (Aes256Gcm, Nonce<aes_gcm::aead::consts::U12>) {
-    let mut derived = Zeroizing::new([0; 32 + 12]);
-    key.expand(salt, &[b"clawhold secret v1"], &mut *derived);
-    let (record_key, nonce) = derived.split_at(32);
-    let record_key = <&Key<Aes256Gcm>>::try_from(record_key).expect("32 bytes were split off");
-    let nonce = Nonce::try_from(nonce).expect("12 bytes are left");
-    (Aes256Gcm::new(record_key), nonce)
-}
-
-fn associated_data(place: &Place<'_>, header: &[u8]) -> Vec<u8> {
-    let mut data = Vec::new();
-    for part in
-        [header, place.tenant.as_str().as_bytes(), TABLE, place.name.as_str().as_bytes(), &place.version.to_be_bytes()]
-    {
-        data.extend((part.len() as u64).to_be_bytes());
-        data.extend(part);
-    }
-    data
+fn expand<'a>(key: &'a MasterKey, salt: &'a [u8]) -> impl FnOnce(&mut [u8]) + 'a {
+    move |into| key.expand(salt, &[b"clawhold secret v1"], into)
 }
 
 #[cfg(test)]
@@ -118,7 +101,7 @@ mod tests {
         }
 
         fn place(&self) -> Place<'_> {
-            Place { tenant: &self.tenant, name: &self.name, version: self.version }
+            Place::new(&self.tenant, &self.name, self.version)
         }
     }
 

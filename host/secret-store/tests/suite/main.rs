@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use clawhold_secret_store::local::{LocalSecrets, MasterKey, Seal, SealedRow, SealedRows};
-use clawhold_secret_store::{SecretError, SecretInfo, SecretStore, SecretValue};
+use clawhold_secret_store::{Change, SecretError, SecretInfo, SecretStore, SecretValue};
 use clawhold_tenancy::audit::{Event, Outcome};
 use clawhold_tenancy::{SecretName, TenantId, TraceId};
 
@@ -34,21 +34,27 @@ impl SealedRows for Memory {
         Ok(row.and_then(|(version, sealed)| Some(SealedRow { version: *version, sealed: sealed.clone()? })))
     }
 
-    async fn put(&self, tenant: &TenantId, name: &SecretName, seal: Seal, event: Event) -> Result<i64, SecretError> {
+    async fn put(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        seal: Seal,
+        change: Change<i64>,
+    ) -> Result<i64, SecretError> {
         let mut rows = self.reach()?;
         let row = rows.entry((tenant.clone(), name.clone())).or_insert((0, None));
         let sealed = seal(row.0 + 1)?;
         *row = (row.0 + 1, Some(sealed));
-        self.events.lock().unwrap().push(event);
+        self.events.lock().unwrap().push(change.event);
         Ok(row.0)
     }
 
-    async fn delete(&self, tenant: &TenantId, name: &SecretName, event: Event) -> Result<bool, SecretError> {
+    async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError> {
         let mut rows = self.reach()?;
         let row = rows.get_mut(&(tenant.clone(), name.clone()));
         let was = row.and_then(|row| row.1.take()).is_some();
         if was {
-            self.events.lock().unwrap().push(event);
+            self.events.lock().unwrap().push(change.event);
         }
         Ok(was)
     }
@@ -115,13 +121,15 @@ impl Fixture {
 #[tokio::test]
 async fn the_newest_value_is_read_and_versions_go_on_after_a_deletion() {
     let fix = Fixture::new(Memory::default());
-    let put = async |text| fix.secrets.put(&fix.acme, &fix.name, value(text), event("secret.put")).await.unwrap();
+    let put = async |text| {
+        fix.secrets.put(&fix.acme, &fix.name, value(text), Change::told(event("secret.put"))).await.unwrap()
+    };
     assert_eq!(fix.get(&fix.acme).await, None);
     assert_eq!(put("one").await, 1);
     assert_eq!(put("two").await, 2);
     assert_eq!(fix.get(&fix.acme).await, Some((2, value("two"))));
-    assert!(fix.secrets.delete(&fix.acme, &fix.name, event("secret.delete")).await.unwrap());
-    assert!(!fix.secrets.delete(&fix.acme, &fix.name, event("secret.delete")).await.unwrap());
+    assert!(fix.secrets.delete(&fix.acme, &fix.name, Change::told(event("secret.delete"))).await.unwrap());
+    assert!(!fix.secrets.delete(&fix.acme, &fix.name, Change::told(event("secret.delete"))).await.unwrap());
     assert_eq!(fix.get(&fix.acme).await, None);
     assert_eq!(put("three").await, 3);
     assert_eq!(fix.memory.events.lock().unwrap().len(), 4, "one for each change, none for the second deletion");
@@ -130,17 +138,17 @@ async fn the_newest_value_is_read_and_versions_go_on_after_a_deletion() {
 #[tokio::test]
 async fn a_tenant_sees_its_own_secrets_alone() {
     let fix = Fixture::new(Memory::default());
-    fix.secrets.put(&fix.acme, &fix.name, value("acme's"), event("secret.put")).await.unwrap();
+    fix.secrets.put(&fix.acme, &fix.name, value("acme's"), Change::told(event("secret.put"))).await.unwrap();
     assert_eq!(fix.get(&fix.globex).await, None);
     assert_eq!(fix.secrets.list(&fix.globex).await.unwrap(), []);
-    assert!(!fix.secrets.delete(&fix.globex, &fix.name, event("secret.delete")).await.unwrap());
+    assert!(!fix.secrets.delete(&fix.globex, &fix.name, Change::told(event("secret.delete"))).await.unwrap());
     assert_eq!(fix.secrets.list(&fix.acme).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn hostile_05_a_row_copied_to_another_tenant_does_not_open() {
     let fix = Fixture::new(Memory::default());
-    fix.secrets.put(&fix.acme, &fix.name, value("acme's"), event("secret.put")).await.unwrap();
+    fix.secrets.put(&fix.acme, &fix.name, value("acme's"), Change::told(event("secret.put"))).await.unwrap();
     {
         let mut rows = fix.memory.rows.lock().unwrap();
         let stolen = rows[&(fix.acme.clone(), fix.name.clone())].clone();
@@ -161,7 +169,10 @@ async fn rows_out_of_reach_are_an_error_and_not_an_absence() {
 #[tokio::test]
 async fn the_rows_hold_no_plaintext() {
     let fix = Fixture::new(Memory::default());
-    fix.secrets.put(&fix.acme, &fix.name, value("sk-live-0123456789"), event("secret.put")).await.unwrap();
+    fix.secrets
+        .put(&fix.acme, &fix.name, value("sk-live-0123456789"), Change::told(event("secret.put")))
+        .await
+        .unwrap();
     let rows = fix.memory.rows.lock().unwrap();
     let sealed = rows.values().next().unwrap().1.as_deref().unwrap();
     assert!(!sealed.windows(7).any(|window| window == b"sk-live"));

@@ -4,6 +4,10 @@
 //! member; `clawhold_purge` removes what a tenant leaves behind. The host refuses to work as a role that the policies do not
 //! hold for.
 
+mod init;
+mod listen;
+mod partitions;
+
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _};
@@ -12,18 +16,23 @@ use super::{Judgement, Kind, Pools, WAIT};
 use crate::StoreError;
 use crate::error::failed;
 
-/// Connections that only read, and such that may write. A host's writes are mostly the one group commit.
-const READERS: u32 = 8;
-const WRITERS: u32 = 8;
-
 /// All of it as it stood at the first query, and nothing written whatever a query says.
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// What `open` wants to find: as many migrations as there are.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "tables", include_str!("../../migrations/0001_tables.sql")),
     (2, "row-level security", include_str!("../../migrations/postgres/0002_row_level_security.sql")),
+    (3, "keys, starts and answers", include_str!("../../migrations/0003_keys_starts_answers.sql")),
+    (4, "partitions", include_str!("../../migrations/postgres/0004_partitions.sql")),
 ];
+
+pub(crate) use init::init;
+pub use init::{Found, NewDatabase};
+pub(super) use listen::tell;
+pub use listen::{Change, Changes};
+pub use partitions::Kept;
+pub(crate) use partitions::keep_partitions;
 
 pub(super) fn is_address(url: &str) -> bool {
     url.starts_with("postgres:") || url.starts_with("postgresql:")
@@ -39,14 +48,15 @@ fn shown(url: &str) -> String {
     }
 }
 
-pub(super) async fn open(url: &str) -> Result<Pools, StoreError> {
+pub(super) async fn open(url: &str, connections: u32) -> Result<Pools, StoreError> {
     let refuse = |why: String| StoreError::Open { url: shown(url), why };
     // By hand first: a pool tries again for as long as it may wait, and then says only that.
     let mut first = AnyConnection::connect(url).await.map_err(|error| refuse(first_words(&error)))?;
     let fit = is_fit(&mut first).await.map_err(failed("look at the database"))?;
     first.close().await.map_err(failed("look at the database"))?;
     fit.map_err(refuse)?;
-    Ok(Pools { kind: Kind::Postgres, read: pool(url, READERS).await?, write: pool(url, WRITERS).await? })
+    let url = url.to_owned();
+    Ok(Pools { kind: Kind::Postgres, read: pool(&url, connections).await?, write: pool(&url, connections).await?, url })
 }
 
 /// Whether this role may work here, and the tables are those of this program. If not, what mends it.
@@ -119,6 +129,7 @@ pub(crate) async fn migrate(url: &str) -> Result<(), StoreError> {
         .collect();
     let migrated = Migrator::with_migrations(migrations).run(&mut owner).await;
     migrated.map_err(|error| refuse(format!("its tables cannot be brought up to date: {error}")))?;
+    partitions::make(&mut owner).await?;
     // What the host looks at when it starts.
     sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO clawhold_app")
         .execute(&mut owner)

@@ -53,7 +53,7 @@ pub(super) async fn open(url: &str) -> Result<Pools, StoreError> {
     // SQLite's lock is neither.
     let write = pool(&address, 1, &WRITER_PRAGMAS).await?;
     let read = pool(&address, READERS, &READER_PRAGMAS).await?;
-    Ok(Pools { kind: Kind::Sqlite, read, write })
+    Ok(Pools { kind: Kind::Sqlite, read, write, url: address })
 }
 
 /// IMMEDIATE takes the write lock at once: a transaction that upgrades later can fail in the middle.
@@ -100,7 +100,11 @@ async fn prepare(connection: &mut AnyConnection, pragmas: &[&'static str]) -> Re
 }
 
 async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
-    let migrations = [(1, "tables", include_str!("../../migrations/0001_tables.sql"))];
+    // The numbers between are PostgreSQL's own.
+    let migrations = [
+        (1, "tables", include_str!("../../migrations/0001_tables.sql")),
+        (3, "keys, starts and answers", include_str!("../../migrations/0003_keys_starts_answers.sql")),
+    ];
     let migrations = migrations
         .into_iter()
         .map(|(number, name, text)| {

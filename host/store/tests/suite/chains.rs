@@ -9,7 +9,7 @@ use crate::support::{event, record, tenant};
 pub(crate) async fn entries(store: &Store, tenant: &TenantId) -> i64 {
     let mut tx = store.tenant(tenant).await.unwrap();
     match tx.audit_verify().await.unwrap() {
-        Verification::Verified { entries, head } => {
+        Verification::Verified { entries, head, .. } => {
             assert_eq!(tx.audit_head().await.unwrap(), head);
             entries
         }
@@ -31,7 +31,7 @@ pub(crate) async fn concurrent_appends_make_unbroken_chains(store: &Store) {
             if n % 10 == 0 {
                 store.tenant_write(&tenant).await.unwrap().commit(event("install.put")).await.map(drop)
             } else {
-                writer.append(tenant, Some(record()), vec![event("skill.invoke"), event("secret.read")]).await
+                writer.append(tenant, Some(record()), vec![event("skill.invoke"), event("secret.read")], None).await
             }
         });
     }

@@ -156,15 +156,15 @@ pub(crate) async fn an_install_is_put_changed_and_removed(store: &Store) {
     assert_eq!(first.put, put("northwind/crm", "1.0.0"), "it reads back as it was put");
     let mut changed = put("northwind/crm", "1.1.0");
     changed.updated_us = 99;
-    let revision = tx.put_install(&changed, &[id("crm.lookup"), id("crm.new")]).await.unwrap();
+    let revision = tx.put_install(&changed, &[id("crm.lookup"), id("crm.new")], None).await.unwrap();
     assert!(revision > first.revision);
     let second = tx.install_of_skill(&id("crm.new")).await.unwrap().unwrap();
     assert_eq!((second.put, second.created_us), (changed, first.created_us));
     assert_eq!(tx.install_of_skill(&id("crm.old")).await.unwrap(), None, "the new version does not offer it");
 
-    assert!(tx.remove_install(&id("northwind/crm")).await.unwrap());
+    assert!(tx.remove_install(&id("northwind/crm"), None).await.unwrap());
     assert!(tx.skills(None, 10).await.unwrap().is_empty());
-    let again = tx.put_install(&put("northwind/crm", "1.0.0"), &[id("crm.lookup")]).await.unwrap();
+    let again = tx.put_install(&put("northwind/crm", "1.0.0"), &[id("crm.lookup")], None).await.unwrap();
     assert!(again > revision, "a revision is never used twice");
     tx.commit(event("install.put")).await.unwrap();
 }
@@ -176,7 +176,8 @@ pub(crate) async fn two_packages_of_a_tenant_cannot_offer_one_skill(store: &Stor
     publish(store, "other/crm", "1.0.0").await;
     install(store, &acme, "northwind/crm", &["crm.lookup"]).await;
     let mut tx = store.tenant_write(&acme).await.unwrap();
-    let refused = tx.put_install(&put("other/crm", "1.0.0"), &[id("other.one"), id("crm.lookup")]).await.unwrap_err();
+    let refused =
+        tx.put_install(&put("other/crm", "1.0.0"), &[id("other.one"), id("crm.lookup")], None).await.unwrap_err();
     assert!(refused.to_string().contains("northwind/crm"), "{refused}");
     assert_eq!(conflict(refused), Conflict::Skill { skill: id("crm.lookup"), by: id("northwind/crm") });
     drop(tx);
@@ -191,7 +192,7 @@ pub(crate) async fn an_install_needs_its_tenant_and_version(store: &Store) {
     publish(store, "northwind/crm", "1.0.0").await;
     for (tenant, version) in [(&acme, "9.9.9"), (&id("nobody"), "1.0.0")] {
         let mut tx = store.tenant_write(tenant).await.unwrap();
-        let refused = tx.put_install(&put("northwind/crm", version), &[]).await.unwrap_err();
+        let refused = tx.put_install(&put("northwind/crm", version), &[], None).await.unwrap_err();
         assert!(matches!(conflict(refused), Conflict::Missing(_)));
     }
 }

@@ -17,7 +17,7 @@ type Taken = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 async fn taken(writer: &RunWriter, tenant: &TenantId, record: Record) -> Taken {
     let (writer, tenant) = (writer.clone(), tenant.clone());
     let mut append: Taken =
-        Box::pin(async move { writer.append(tenant, Some(record), vec![event("skill.invoke")]).await });
+        Box::pin(async move { writer.append(tenant, Some(record), vec![event("skill.invoke")], None).await });
     std::future::poll_fn(|cx| {
         assert!(append.as_mut().poll(cx).is_pending());
         Poll::Ready(())
@@ -91,7 +91,7 @@ pub(crate) async fn closing_writes_what_was_taken(store: &Store) {
     for append in appends {
         append.await.unwrap();
     }
-    let refused = writer.append(acme, None, vec![event("x.y")]).await.unwrap_err();
+    let refused = writer.append(acme, None, vec![event("x.y")], None).await.unwrap_err();
     assert!(matches!(refused, StoreError::Closed), "{refused}");
 }
 
@@ -120,7 +120,7 @@ pub(crate) async fn a_database_out_of_reach_is_told_to_every_caller(store: &Stor
     // The first may have been committed before the end.
     let refused = appends.pop().unwrap().await;
     assert!(refused.is_ok() || refused.is_err_and(|e| e.is_retryable()));
-    let refused = writer.append(acme, None, vec![event("x.y")]).await.unwrap_err();
+    let refused = writer.append(acme, None, vec![event("x.y")], None).await.unwrap_err();
     assert!(refused.is_retryable(), "{refused}");
     for append in appends {
         let answer = append.await;

@@ -26,7 +26,7 @@ async fn visible(tx: &mut TenantTx<Write>, run: &RunId) -> Vec<(&'static str, bo
 /// Each change of a row that is not one's own. `true` is a change.
 async fn changes(tx: &mut TenantTx<Write>) -> Vec<(&'static str, bool)> {
     vec![
-        ("remove_install", tx.remove_install(&id("northwind/crm")).await.unwrap()),
+        ("remove_install", tx.remove_install(&id("northwind/crm"), None).await.unwrap()),
         ("delete_secret", tx.delete_secret(&id("salesforce")).await.unwrap()),
         ("revoke_token", tx.revoke_token(&id("0123456789ab"), 9).await.unwrap()),
     ]

@@ -1,10 +1,11 @@
 //! PostgreSQL's own: roles, and row-level security that holds when a query forgets its tenant.
 
 use clawhold_store::audit::Verification;
-use clawhold_store::{RunWriter, Store, StoreError};
+use clawhold_store::{Change, KeptAnswer, RunWriter, Store, StoreError, WrappedKey};
+use clawhold_tenancy::audit::Chain;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
-use crate::support::{Postgres, broken_at, event, five_entries, install, publish, record, tenant, token};
+use crate::support::{Postgres, broken_at, event, event_at, five_entries, install, publish, record, tenant, token};
 
 async fn connect(address: &str) -> AnyConnection {
     AnyConnection::connect(address).await.unwrap()
@@ -20,7 +21,7 @@ async fn count(connection: &mut AnyConnection, of: &str) -> i64 {
 }
 
 /// Everything that belongs to tenants, by the column that says whose it is.
-const OF_TENANTS: [(&str, &str); 8] = [
+const OF_TENANTS: [(&str, &str); 10] = [
     ("tenants", "id"),
     ("tokens", "scope"),
     ("installs", "tenant_id"),
@@ -29,6 +30,8 @@ const OF_TENANTS: [(&str, &str); 8] = [
     ("runs", "tenant_id"),
     ("audit", "tenant_id"),
     ("chain_heads", "tenant_id"),
+    ("data_keys", "tenant_id"),
+    ("kept_answers", "tenant_id"),
 ];
 
 /// Two tenants with a row in each table.
@@ -43,7 +46,11 @@ async fn two_tenants() -> Postgres {
         tx.create_token(&token(text)).await.unwrap();
         tx.insert_run(&record()).await.unwrap();
         tx.put_secret(&"salesforce".parse().unwrap(), 1, "x", |_| Ok::<_, StoreError>(vec![1])).await.unwrap();
+        let (token, key, fingerprint) = ("0123456789ab".parse().unwrap(), "k".to_owned(), [1; 32]);
+        tx.keep_answer(&KeptAnswer { token, key, fingerprint, answer: vec![1], created_us: 1 }).await.unwrap();
         tx.commit(event("x.y")).await.unwrap();
+        let key = WrappedKey { version: 1, wrapped: vec![1], created_us: 1 };
+        store.add_data_key(Chain::Tenant(&id), &key).await.unwrap();
     }
     database
 }
@@ -140,12 +147,17 @@ async fn every_table_of_tenants_has_forced_policies_for_reading_and_writing() {
                   WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') \
                   AND c.relname NOT IN ('packages', 'versions', 'components', '_sqlx_migrations')";
     let rows = sqlx::query(tables).fetch_all(&mut owner).await.unwrap();
-    assert_eq!(rows.len(), OF_TENANTS.len(), "a table is new: name it here, or among those that are the host's");
+    let of_months = rows.iter().filter(|row| row.try_get::<String, _>("name").unwrap().starts_with("audit_")).count();
+    assert_eq!(of_months, 1 + 7, "the default partition, this month's, and six to come");
+    // chain_starts is written by whoever owns the tables.
+    let known = OF_TENANTS.len() + 1;
+    assert_eq!(rows.len() - of_months, known, "a table is new: name it here, or among those that are the host's");
     for row in rows {
         let name: String = row.try_get("name").unwrap();
         let facts = ["forced", "policies", "all_policies"].map(|fact| row.try_get::<i64, _>(fact).unwrap());
         assert_eq!(facts, [1, 1, 1], "{name}");
-        assert!(OF_TENANTS.iter().any(|(table, _)| *table == name), "{name}");
+        let known = OF_TENANTS.iter().any(|(table, _)| *table == name);
+        assert!(known || name == "chain_starts" || name.starts_with("audit_"), "{name}");
     }
     // Nothing goes round them.
     for (what, query) in [
@@ -153,7 +165,16 @@ async fn every_table_of_tenants_has_forced_policies_for_reading_and_writing() {
             "views",
             "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND relkind IN ('v', 'm')",
         ),
-        ("functions", "pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'public'"),
+        (
+            "functions that work with another's rights, or that the app may call",
+            "pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'public' \
+             AND (p.prosecdef OR has_function_privilege('clawhold_app', p.oid, 'EXECUTE'))",
+        ),
+        (
+            "grants on partitions",
+            "information_schema.role_table_grants WHERE table_schema = 'public' AND table_name LIKE 'audit_%' \
+             AND grantee <> 'clawhold_test_owner'",
+        ),
         (
             "grants to others",
             "information_schema.role_table_grants WHERE table_schema = 'public' \
@@ -203,7 +224,9 @@ async fn two_hosts_that_write_at_once_leave_unbroken_chains() {
         for n in 0..100 {
             // Each group has both tenants' rows, in the same order on either host.
             let (writer, tenant) = (writer.clone(), tenants[n % 2].clone());
-            tasks.push(tokio::spawn(async move { writer.append(tenant, Some(record()), vec![event("x.y")]).await }));
+            tasks.push(tokio::spawn(
+                async move { writer.append(tenant, Some(record()), vec![event("x.y")], None).await },
+            ));
         }
     }
     for task in tasks {
@@ -241,4 +264,111 @@ async fn hostile_42_a_changed_chain_is_broken_where_it_was_changed() {
         assert_eq!(run(&mut superuser, statement).await.unwrap().min(1), 1, "{what}");
         assert_eq!(broken_at(&database.store, &acme, what).await, place, "{what}");
     }
+}
+
+#[tokio::test]
+async fn hostile_03_a_pool_of_one_connection_hands_nothing_on() {
+    let database = two_tenants().await;
+    let store = Store::open_with(&database.at.app, 1).await.unwrap();
+    let [acme, globex] = ["acme-corp", "globex"].map(|id| id.parse().unwrap());
+    for round in 0..20 {
+        let (tenant, other) = if round % 2 == 0 { (&acme, &globex) } else { (&globex, &acme) };
+        // Committed, dropped midway, and failed: the connection's next user has none of it.
+        let mut tx = store.tenant_write(tenant).await.unwrap();
+        match round % 3 {
+            0 => drop(tx.commit(event("x.y")).await.unwrap()),
+            1 => drop(tx),
+            _ => tx.insert_run(&record()).await.unwrap(),
+        }
+        let mut tx = store.tenant(other).await.unwrap();
+        assert!(tx.runs(None, 10).await.unwrap().len() == 1, "{round}");
+        let entries = tx.audit(None, 200).await.unwrap();
+        drop(tx);
+        assert_eq!(store.tenant(other).await.unwrap().audit_head().await.unwrap().seq, entries[0].seq);
+        let mut tx = store.system("look").await.unwrap();
+        assert!(tx.audit(None, 10).await.unwrap().iter().all(|entry| entry.event.action != "x.y"));
+    }
+}
+
+#[tokio::test]
+async fn hostile_04_a_partition_is_not_read_directly() {
+    let database = two_tenants().await;
+    let mut owner = connect(&database.at.owner).await;
+    let partitions = "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'audit'::regclass";
+    let partitions = sqlx::query(partitions).fetch_all(&mut owner).await.unwrap();
+    let mut app = connect(&database.at.app).await;
+    for row in partitions {
+        let name: String = row.try_get("name").unwrap();
+        let mut tx = app.begin().await.unwrap();
+        run(&mut tx, "SELECT set_config('app.tenant_id', 'acme-corp', true)").await.unwrap();
+        let denied = run(&mut tx, &format!("SELECT * FROM {name}")).await.unwrap_err().to_string();
+        assert!(denied.contains("permission denied"), "{name}: {denied}");
+        tx.rollback().await.unwrap();
+        let denied = run(&mut app, &format!("INSERT INTO {name} SELECT * FROM audit")).await.unwrap_err().to_string();
+        assert!(denied.contains("permission denied"), "{name}: {denied}");
+    }
+    for call in ["own_rows_only('audit')", "add_audit_month(now()::date)"] {
+        let denied = run(&mut app, &format!("SELECT {call}")).await.unwrap_err().to_string();
+        assert!(denied.contains("permission denied"), "{call}: {denied}");
+    }
+}
+
+#[tokio::test]
+async fn retention_removes_old_months_and_the_chains_still_verify() {
+    let database = Postgres::new().await;
+    let store = &database.store;
+    let (acme, globex) = (tenant(store, "acme-corp").await, tenant(store, "globex").await);
+    // Entries of a month long ago first lie in the default partition; then in one of their own.
+    let long_ago = 1_600_000_000_000_000;
+    let old: Vec<_> = (0..5).map(|n| event_at("x.old", long_ago + n)).collect();
+    store.tenant_write(&acme).await.unwrap().commit_all(&old[0], &old[1..]).await.unwrap();
+    let mut owner = connect(&database.at.owner).await;
+    run(&mut owner, "SELECT add_audit_month('2020-09-01')").await.unwrap();
+    let now = clawhold_tenancy::audit::now_us();
+    for id in [&acme, &globex] {
+        store.tenant_write(id).await.unwrap().commit(event_at("x.new", now)).await.unwrap();
+    }
+    let verified = async |id| store.tenant(id).await.unwrap().audit_verify().await.unwrap();
+    assert!(matches!(verified(&acme).await, Verification::Verified { entries: 6, .. }));
+
+    let kept = Store::keep_partitions(&database.at.owner, Some(3)).await.unwrap();
+    assert_eq!((kept.made, kept.removed), (0, vec!["audit_2020_09".to_owned()]));
+    let found = verified(&acme).await;
+    assert!(matches!(found, Verification::Verified { entries: 2, start, .. } if start.seq == 5), "{found:?}");
+    let mut tx = store.tenant(&acme).await.unwrap();
+    let left: Vec<_> =
+        tx.audit(None, 10).await.unwrap().into_iter().map(|e| (e.seq, e.event.action, e.event.resource)).collect();
+    assert_eq!(left[0], (7, "audit.retain".to_owned(), "audit:1-5".to_owned()));
+    assert_eq!(left[1].1, "x.new");
+    drop(tx);
+    assert!(matches!(verified(&globex).await, Verification::Verified { entries: 1, start, .. } if start.seq == 0));
+    // What is left is as tamper-evident as before.
+    let mut superuser = connect(&database.at.superuser).await;
+    run(&mut superuser, "DELETE FROM audit WHERE tenant_id = 'acme-corp' AND seq = 6").await.unwrap();
+    assert_eq!(broken_at(store, &acme, "deleted behind the start").await, 6);
+    assert!(
+        run(&mut connect(&database.at.app).await, "INSERT INTO chain_starts VALUES ('acme-corp', 9, '')")
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn changes_are_told_to_other_hosts_and_silence_is_noticed() {
+    let database = two_tenants().await;
+    let mut changes = database.store.changes().unwrap();
+    assert_eq!(changes.next().await, Change::Listening);
+    let other = Store::open(&database.at.app).await.unwrap();
+    let mut tx = other.tenant_write(&"acme-corp".parse().unwrap()).await.unwrap();
+    assert!(tx.revoke_token(&"aaaaaaaaaaaa".parse().unwrap(), 9).await.unwrap());
+    assert!(tx.remove_install(&"northwind/crm".parse().unwrap(), None).await.unwrap());
+    tx.commit(event("x.y")).await.unwrap();
+    assert_eq!(changes.next().await, Change::Token("aaaaaaaaaaaa".to_owned()));
+    assert_eq!(changes.next().await, Change::Tenant("acme-corp".to_owned()));
+    let mut superuser = connect(&database.at.superuser).await;
+    let listens = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE query LIKE 'LISTEN%' AND datname = current_database()";
+    assert!(run(&mut superuser, listens).await.unwrap() > 0);
+    assert_eq!(changes.next().await, Change::Deaf);
+    assert_eq!(changes.next().await, Change::Listening, "it comes back alone");
 }

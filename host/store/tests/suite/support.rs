@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clawhold_store::audit::Verification;
 use clawhold_store::{NewToken, Publication, PutInstall, RunWriter, Store, TokenHash};
-use clawhold_tenancy::audit::{Event, Outcome};
+use clawhold_tenancy::audit::{Event, Outcome, Sealed, SealedEvent};
 use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::policy::Policy;
 use clawhold_tenancy::run::{Egress, Reason, Record, Usage};
@@ -79,7 +79,7 @@ pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
-pub(crate) fn event(action: &str) -> Event {
+pub(crate) fn event(action: &str) -> SealedEvent {
     Event {
         at_us: 1_000,
         actor: "token:ci#0123456789ab".to_owned(),
@@ -88,8 +88,12 @@ pub(crate) fn event(action: &str) -> Event {
         outcome: Outcome::Success,
         run: Some(RunId::now()),
         trace: TraceId::random(),
-        detail: br#"{"n":1}"#.to_vec(),
+        detail: Sealed::from_ciphertext(br#"{"n":1}"#.to_vec()),
     }
+}
+
+pub(crate) fn event_at(action: &str, at_us: i64) -> SealedEvent {
+    SealedEvent { at_us, ..event(action) }
 }
 
 pub(crate) async fn tenant(store: &Store, name: &str) -> TenantId {
@@ -146,7 +150,7 @@ pub(crate) fn put(package: &str, version: &str) -> PutInstall {
 pub(crate) async fn install(store: &Store, tenant: &TenantId, package: &str, skills: &[&str]) {
     let skills: Vec<SkillName> = skills.iter().map(|skill| id(skill)).collect();
     let mut tx = store.tenant_write(tenant).await.unwrap();
-    tx.put_install(&put(package, "1.0.0"), &skills).await.unwrap();
+    tx.put_install(&put(package, "1.0.0"), &skills, None).await.unwrap();
     tx.commit(event("install.put")).await.unwrap();
 }
 
@@ -194,6 +198,6 @@ pub(crate) async fn run(writer: &RunWriter, tenant: &TenantId) -> RunId {
     let id = record.id;
     let mut done = event("skill.invoke");
     done.run = Some(id);
-    writer.append(tenant.clone(), Some(record), vec![done]).await.unwrap();
+    writer.append(tenant.clone(), Some(record), vec![done], None).await.unwrap();
     id
 }

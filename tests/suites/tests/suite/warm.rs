@@ -53,7 +53,10 @@ fn called_after_a_restart(test: &TestHost) -> (u64, u64, u64) {
         let cx = Context::of_host("test", Scope::Tenant(tenant.clone()), Role::Admin);
         let permit = cx.permit::<InvokeSkill>(&tenant).unwrap();
         let input = r#"{"text": "y"}"#.to_owned();
-        let answer = host.invoke(&cx, &permit, &"probe.echo".parse().unwrap(), input).await.unwrap();
+        let answer = host
+            .invoke(&cx, &permit, &"probe.echo".parse().unwrap(), input, clawhold_tenancy::keep::Keep::nothing())
+            .await
+            .unwrap();
         assert_eq!(answer.output.get(), "\"y\"");
         let counts = host.counts().0;
         host.stop(Duration::ZERO).await;
