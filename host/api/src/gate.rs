@@ -1,6 +1,7 @@
 //! What stands in front of every handler: a request id, the token, and the permit that the route asks for.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
@@ -133,7 +134,7 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
     next: Next,
 ) -> Response {
     let id = request.extensions().get::<RequestId>().copied().unwrap_or_else(RequestId::now);
-    let cx = match authenticate(&host, request.headers(), id).await {
+    let cx = match authenticate(&host, &request, id).await {
         Ok(cx) => cx,
         Err(problem) => return Failed(problem).into_response(),
     };
@@ -167,14 +168,20 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
     }
 }
 
-async fn authenticate(host: &Host, headers: &HeaderMap, id: RequestId) -> Result<Context, Problem> {
+/// The address that a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+async fn authenticate(host: &Host, request: &Request, id: RequestId) -> Result<Context, Problem> {
+    let headers = request.headers();
+    let from = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
     let sent = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
         .and_then(BearerToken::parse)
         .ok_or(Problem::Unauthenticated)?;
-    host.authenticate(&sent, id, trace(headers), depth(headers)).await
+    host.authenticate(&sent, from, id, trace(headers), depth(headers)).await
 }
 
 /// A key that the route does not know: a typo would otherwise be ignored.

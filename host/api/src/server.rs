@@ -1,5 +1,6 @@
 //! Listening, and stopping in order.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -11,14 +12,17 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clawhold_runtime::Host;
-use http::StatusCode;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::gate::Peer;
 use crate::problem::Failed;
 use crate::routes::router;
 
@@ -71,15 +75,16 @@ async fn accept(listener: TcpListener, router: Router, stop: impl Future<Output 
             () = &mut stop => return connections,
             next = next => next,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 pause_after(&error).await;
                 continue;
             }
         };
         let _best_effort = stream.set_nodelay(true);
-        let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let service = Connection { router: TowerToHyperService::new(router.clone()), peer: Peer(peer.ip()) };
+        let connection = server.serve_connection(TokioIo::new(stream), service);
         let watched = connections.watch(connection);
         tokio::spawn(async move {
             let _place = place;
@@ -87,6 +92,23 @@ async fn accept(listener: TcpListener, router: Router, stop: impl Future<Output 
                 tracing::debug!(%error, "a connection ended");
             }
         });
+    }
+}
+
+/// What answers the requests of one connection.
+struct Connection {
+    router: TowerToHyperService<Router>,
+    peer: Peer,
+}
+
+impl Service<Request<Incoming>> for Connection {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.router.call(request)
     }
 }
 

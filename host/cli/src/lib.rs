@@ -191,7 +191,7 @@ mod tests {
             assert!(!examples.is_empty(), "{path} has no example");
             for example in examples {
                 let typed = &example[example.find("clawhold").unwrap()..];
-                let typed = typed.split(" < ").next().unwrap();
+                let typed = typed.split(" < ").next().unwrap().split(" >> ").next().unwrap();
                 Cli::try_parse_from(words(typed)).unwrap_or_else(|error| panic!("{example}: {error}"));
             }
         }

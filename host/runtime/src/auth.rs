@@ -1,21 +1,27 @@
 //! Tokens: from what a caller sent to a [`Context`].
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use clawhold_store::{Token, TokenHash};
 use clawhold_tenancy::audit::now_us;
-use clawhold_tenancy::{Actor, Context, RequestId, Scope, TokenId, TraceId};
+use clawhold_tenancy::{Actor, Context, RequestId, Scope, TenantId, TokenId, TraceId};
 use moka::future::Cache;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::failures::Failures;
+use crate::fresh::{Believed, Fresh, Seen};
 use crate::{Host, Problem, TenantState};
 
-/// How long a token is believed before the database is asked again: a token that was revoked on another node is
-/// refused here within this time.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// How coarsely a token's last use is noted: to the hour, so that a busy token costs no writes.
+const USE_US: i64 = 60 * 60 * 1_000_000;
+/// How often that is written down.
+const NOTE_USES: Duration = Duration::from_secs(30);
+
 /// Tokens kept. Unknown ids are kept too, so that a flood of one of them does not reach the database.
 const KEPT: u64 = 100_000;
 
@@ -41,17 +47,52 @@ pub(crate) fn hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-pub(crate) struct Tokens(Cache<TokenId, Option<Arc<Token>>>);
-
-impl Default for Tokens {
-    fn default() -> Self {
-        Self(Cache::builder().max_capacity(KEPT).time_to_live(BELIEVED).build())
-    }
+pub(crate) struct Tokens {
+    known: Cache<TokenId, Seen<Token>>,
+    fresh: Arc<Fresh>,
+    failures: Failures,
+    /// Tokens that were used since that was noted last, and when.
+    used: Mutex<HashMap<TokenId, i64>>,
 }
 
 impl Tokens {
+    pub(crate) fn new(fresh: Arc<Fresh>) -> Self {
+        let believed = Believed(Arc::clone(&fresh));
+        let known = Cache::builder().max_capacity(KEPT).expire_after(believed).support_invalidation_closures().build();
+        Self { known, fresh, failures: Failures::default(), used: Mutex::default() }
+    }
+
     pub(crate) async fn forget(&self, id: &TokenId) {
-        self.0.invalidate(id).await;
+        self.known.invalidate(id).await;
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.known.invalidate_all();
+    }
+
+    /// Forgets a tenant's tokens: its state may be another.
+    pub(crate) fn forget_tenant(&self, tenant: &TenantId) {
+        let scope = Scope::Tenant(tenant.clone());
+        let of_it = move |_: &TokenId, seen: &Seen<Token>| seen.value.as_ref().is_none_or(|token| token.scope == scope);
+        let asked = self.known.invalidate_entries_if(of_it);
+        debug_assert!(asked.is_ok(), "the cache was built to support this");
+    }
+
+    /// Notes a use, if the last one that was noted is long ago.
+    fn note_use(&self, token: &Token, now_us: i64) {
+        if token.last_used_us.is_none_or(|last| now_us - last >= USE_US) {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.entry(token.made.id.clone()).or_insert(now_us);
+        }
+    }
+}
+
+/// Writes down the uses of tokens at intervals, as long as there is a host.
+pub(crate) async fn keep_uses(host: Weak<Host>) {
+    loop {
+        tokio::time::sleep(NOTE_USES).await;
+        let Some(host) = host.upgrade() else { return };
+        host.write_uses().await;
     }
 }
 
@@ -60,19 +101,22 @@ impl Host {
     pub async fn authenticate(
         &self,
         sent: &BearerToken,
+        from: IpAddr,
         request: RequestId,
         trace: TraceId,
         depth: u8,
     ) -> Result<Context, Problem> {
-        let known = self.auth.0.try_get_with_by_ref(&sent.id, self.known_token(&sent.id)).await;
-        let known = known.map_err(|shared: Arc<Problem>| {
-            tracing::warn!(error = %shared, "a token could not be looked up");
-            Problem::Unavailable("the database did not answer; call again in a moment".to_owned())
-        })?;
+        let known = match self.auth.known.get(&sent.id).await {
+            Some(seen) => seen.value,
+            None => self.look_up_token(&sent.id, from).await?,
+        };
         // Compared even for an unknown id, so that the time does not tell which ids exist.
         let TokenHash(stored) = known.as_ref().map_or(TokenHash([0; 32]), |token| token.made.hash);
         let fits: bool = hash(sent.secret.expose_secret()).ct_eq(&stored).into();
-        let token = known.filter(|token| fits && token.is_valid_at(now_us())).ok_or(Problem::Unauthenticated)?;
+        let now = now_us();
+        let token = known.filter(|token| fits && token.is_valid_at(now));
+        let token = token.ok_or_else(|| self.auth.failures.note(from))?;
+        self.auth.note_use(&token, now);
         Ok(Context {
             actor: Actor::Token { id: token.made.id.clone(), name: token.made.name.clone() },
             scope: token.scope.clone(),
@@ -82,6 +126,30 @@ impl Host {
             trace,
             depth,
         })
+    }
+
+    async fn look_up_token(&self, id: &TokenId, from: IpAddr) -> Result<Option<Arc<Token>>, Problem> {
+        let look_up = Box::pin(async {
+            let seen = self.auth.fresh.begin();
+            self.known_token(id).await.map(seen)
+        });
+        let known = self.auth.failures.look_up(from, self.auth.known.try_get_with_by_ref(id, look_up)).await?;
+        let known = known.map_err(|shared: Arc<Problem>| {
+            tracing::warn!(error = %shared, "a token could not be looked up");
+            Problem::Unavailable("the database did not answer; call again in a moment".to_owned())
+        })?;
+        Ok(known.value)
+    }
+
+    pub(crate) async fn write_uses(&self) {
+        let used = std::mem::take(&mut *self.auth.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let used: Vec<_> = used.into_iter().collect();
+        // Telemetry: what cannot be written now is noted again with the token's next use.
+        if !used.is_empty()
+            && let Err(error) = self.store.note_uses(&used).await
+        {
+            tracing::warn!(%error, tokens = used.len(), "when tokens were last used could not be noted");
+        }
     }
 
     async fn known_token(&self, id: &TokenId) -> Result<Option<Arc<Token>>, Problem> {

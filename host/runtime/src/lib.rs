@@ -7,6 +7,8 @@ mod admission;
 mod audit;
 mod auth;
 mod details;
+mod failures;
+mod fresh;
 mod heads;
 mod installs;
 mod invoke;
@@ -79,6 +81,7 @@ pub struct Host {
     ceiling: RunLimits,
     quotas: Quotas,
     require_pure: bool,
+    fresh: Arc<fresh::Fresh>,
     auth: auth::Tokens,
     resolved: resolve::Resolved,
     admission: admission::Admission,
@@ -94,6 +97,8 @@ impl Host {
         if let Some(tampered) = parts.sandbox.tampered() {
             tokio::spawn(packages::note_tampering(parts.store.clone(), Arc::clone(&parts.details), tampered));
         }
+        let fresh = Arc::<fresh::Fresh>::default();
+        let changes = parts.store.changes();
         let host = Arc::new(Self {
             writer: RunWriter::start(parts.store.clone()),
             store: parts.store,
@@ -104,14 +109,19 @@ impl Host {
             ceiling: parts.ceiling,
             quotas: parts.quotas,
             require_pure: parts.require_pure,
-            auth: auth::Tokens::default(),
-            resolved: resolve::Resolved::default(),
+            auth: auth::Tokens::new(Arc::clone(&fresh)),
+            resolved: resolve::Resolved::new(Arc::clone(&fresh)),
+            fresh,
             admission: admission::Admission::default(),
             publications: packages::Publications::default(),
             under_way: kept::UnderWay::default(),
             verifying: Semaphore::new(1),
         });
         tokio::spawn(heads::keep(Arc::downgrade(&host)));
+        tokio::spawn(auth::keep_uses(Arc::downgrade(&host)));
+        if let Some(changes) = changes {
+            tokio::spawn(fresh::listen(Arc::downgrade(&host), changes));
+        }
         host
     }
 
@@ -146,6 +156,7 @@ impl Host {
             }
         }
         self.writer.close().await;
+        self.write_uses().await;
         self.heads.put(&self.store).await;
         self.store.close().await;
     }

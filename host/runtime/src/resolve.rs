@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clawhold_capabilities::RunHost;
 use clawhold_marketplace::{Schema, SkillSpec};
@@ -13,12 +13,10 @@ use moka::future::Cache;
 use tracing::Instrument;
 
 use crate::admission::Ticket;
+use crate::fresh::{Believed, Fresh, Seen};
 use crate::packages::{payer_of, skills_of};
 use crate::{Host, Problem};
 
-/// How long an install is believed before the database is asked again: what another node changed holds here
-/// within this time.
-const BELIEVED: Duration = Duration::from_secs(1);
 /// Resolved skills kept, those that do not exist included.
 const KEPT: u64 = 200_000;
 /// Packages whose schemas are kept compiled.
@@ -27,7 +25,8 @@ const PACKAGES: u64 = 10_000;
 type Key = (TenantId, SkillName);
 
 pub(crate) struct Resolved {
-    ready: Cache<Key, Option<Arc<Ready>>>,
+    ready: Cache<Key, Seen<Ready>>,
+    fresh: Arc<Fresh>,
     packages: Cache<Digest, Arc<Specs>>,
 }
 
@@ -57,18 +56,19 @@ impl Ready {
     }
 }
 
-impl Default for Resolved {
-    fn default() -> Self {
-        Self {
-            ready: Cache::builder().max_capacity(KEPT).time_to_live(BELIEVED).support_invalidation_closures().build(),
-            packages: Cache::new(PACKAGES),
-        }
-    }
-}
-
 impl Resolved {
+    pub(crate) fn new(fresh: Arc<Fresh>) -> Self {
+        let believed = Believed(Arc::clone(&fresh));
+        let ready = Cache::builder().max_capacity(KEPT).expire_after(believed).support_invalidation_closures().build();
+        Self { ready, fresh, packages: Cache::new(PACKAGES) }
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.ready.invalidate_all();
+    }
+
     /// Forgets all that is known of a tenant's installs. A look-up that began before may still put back what it
-    /// found, and that is believed for [`BELIEVED`] as anywhere.
+    /// found, and that is believed for a second.
     pub(crate) fn forget(&self, tenant: &TenantId) {
         let tenant = tenant.clone();
         let asked = self.ready.invalidate_entries_if(move |(of, _), _| *of == tenant);
@@ -87,7 +87,7 @@ impl Host {
         deadline: Instant,
     ) -> Result<(Ticket, Arc<Ready>), Problem> {
         if let Some(known) = self.resolved.ready.get(&(tenant.clone(), skill.clone())).await {
-            return Ok((ticket, known.ok_or(Problem::NotFound("skill"))?));
+            return Ok((ticket, known.value.ok_or(Problem::NotFound("skill"))?));
         }
         let (host, tenant, skill) = (Arc::clone(self), tenant.clone(), skill.clone());
         let look_up = async move { Ok((ticket, host.resolve(&tenant, &skill).await?)) };
@@ -105,16 +105,20 @@ impl Host {
     pub(crate) async fn resolve(&self, tenant: &TenantId, skill: &SkillName) -> Result<Arc<Ready>, Problem> {
         let key = (tenant.clone(), skill.clone());
         if let Some(known) = self.resolved.ready.get(&key).await {
-            return known.ok_or(Problem::NotFound("skill"));
+            return known.value.ok_or(Problem::NotFound("skill"));
         }
-        let found = // Boxed: the rare way must not make every call's future large.
-        self.resolved.ready.try_get_with(key, Box::pin(self.look_up(tenant, skill))).await;
+        // Boxed: the rare way must not make every call's future large.
+        let look_up = Box::pin(async {
+            let seen = self.resolved.fresh.begin();
+            self.look_up(tenant, skill).await.map(seen)
+        });
+        let found = self.resolved.ready.try_get_with(key, look_up).await;
         let found = found.map_err(|shared: Arc<Problem>| match &*shared {
             Problem::Unavailable(why) => Problem::Unavailable(why.clone()),
             Problem::Package(why) => Problem::Package(why.clone()),
             _ => Problem::Internal,
         })?;
-        found.ok_or(Problem::NotFound("skill"))
+        found.value.ok_or(Problem::NotFound("skill"))
     }
 
     async fn look_up(&self, tenant: &TenantId, skill: &SkillName) -> Result<Option<Arc<Ready>>, Problem> {

@@ -5,7 +5,7 @@
 //! at all: there is no other `commit`, and dropping it undoes everything.
 //!
 //! ```
-//! # async fn example(event: clawhold_tenancy::audit::Event) -> Result<(), clawhold_store::StoreError> {
+//! # async fn example(event: clawhold_tenancy::audit::SealedEvent) -> Result<(), clawhold_store::StoreError> {
 //! # let dir = std::env::temp_dir().join("clawhold.db");
 //! use clawhold_store::{Store, TenantState};
 //!
