@@ -134,7 +134,8 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
     next: Next,
 ) -> Response {
     let id = request.extensions().get::<RequestId>().copied().unwrap_or_else(RequestId::now);
-    let cx = match authenticate(&host, &request, id).await {
+    let from = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let cx = match authenticate(&host, request.headers(), from, id).await {
         Ok(cx) => cx,
         Err(problem) => return Failed(problem).into_response(),
     };
@@ -172,9 +173,7 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-async fn authenticate(host: &Host, request: &Request, id: RequestId) -> Result<Context, Problem> {
-    let headers = request.headers();
-    let from = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+async fn authenticate(host: &Host, headers: &HeaderMap, from: IpAddr, id: RequestId) -> Result<Context, Problem> {
     let sent = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
