@@ -3,28 +3,7 @@
 use clawhold_test_support::crm::{self, Customer};
 use serde_json::{Value, json};
 
-use crate::support::{TestHost, crm as crm_package};
-
-macro_rules! on_each_database {
-    ($($name:ident),* $(,)?) => {
-        mod on_sqlite {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(&super::TestHost::start());
-                }
-            )*
-        }
-        mod on_postgres {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(&super::TestHost::on_postgres());
-                }
-            )*
-        }
-    };
-}
+use crate::support::{TestHost, crm as crm_package, on_each_database};
 
 on_each_database![
     each_tenant_sees_its_own_accounts_with_its_own_credential,

@@ -17,6 +17,30 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use ureq::Agent;
 
+/// Each of these functions as a test on either database.
+macro_rules! on_each_database {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(&$crate::support::TestHost::start());
+                }
+            )*
+        }
+        mod on_postgres {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(&$crate::support::TestHost::on_postgres());
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use on_each_database;
+
 /// A running host.
 pub(crate) struct TestHost {
     pub(crate) api: Api,
@@ -25,6 +49,8 @@ pub(crate) struct TestHost {
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
     folder: Arc<TempDir>,
+    /// The address of somebody who may do anything in the database, if that is PostgreSQL.
+    superuser: Option<String>,
 }
 
 /// A host's API, as its operator sees it.
@@ -77,7 +103,10 @@ impl TestHost {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(runtime.block_on(clawhold_store::Store::migrate(owner))?)
         });
-        Self::with(&format!("database_url: {}\n", database.unwrap().app))
+        let database = database.unwrap();
+        let mut test = Self::with(&format!("database_url: {}\n", database.app));
+        test.superuser = Some(database.superuser);
+        test
     }
 
     /// Stops, and starts again in the same folder with another configuration.
@@ -111,7 +140,21 @@ impl TestHost {
             }));
             (host, operator.or(first).unwrap(), url, served)
         });
-        Self { api: Api::new(url, operator), host, runtime, stop: Some(stop), served: Some(served), folder }
+        Self {
+            api: Api::new(url, operator),
+            host,
+            runtime,
+            stop: Some(stop),
+            served: Some(served),
+            folder,
+            superuser: None,
+        }
+    }
+
+    /// The database's address, for somebody for whom no rule holds.
+    pub(crate) fn database(&self) -> String {
+        let file = || format!("sqlite:{}", self.folder().join("clawhold.db").display());
+        self.superuser.clone().unwrap_or_else(file)
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -295,6 +338,18 @@ pub(crate) fn build_failed(folder: &str) -> String {
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The interpreter with what tests in Python need, which `cargo xtask test` sets up; without it a suite that needs it is left out,
+/// and says so.
+pub(crate) fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("python/bin/python");
+    if python.exists() {
+        return Some(python);
+    }
+    assert!(std::env::var_os("CI").is_none(), "no {}: `cargo xtask test` sets it up", python.display());
+    eprintln!("left out: the part in Python, because there is no {}; `cargo xtask test` sets it up", python.display());
+    None
 }
 
 /// A server on loopback that answers each request with what `answer` makes of its head, and counts them.
