@@ -39,8 +39,39 @@ pub(crate) fn prepare() -> Result<()> {
     require_targets()
 }
 
-/// Adds what only the tests need: a PostgreSQL server, which they start and stop themselves.
+/// Adds what only the tests need: a PostgreSQL server, which they start and stop themselves, and an environment of Python's.
 pub(crate) fn prepare_tests() -> Result<()> {
+    require_postgres()?;
+    if let Err(error) = prepare_python() {
+        // Whoever has no Python still has all other tests; under CI those that need it fail.
+        println!("Tests in Python are left out: {error:#}");
+    }
+    Ok(())
+}
+
+/// The packages of `tests/python/requirements.txt` in an environment of the project's own, beside what is built.
+fn prepare_python() -> Result<()> {
+    let wanted = shell::root().join("tests/python/requirements.txt");
+    let wanted_text = std::fs::read_to_string(&wanted)?;
+    let folder = shell::target_folder()?.join("python");
+    let stamp = folder.join("requirements.txt");
+    if std::fs::read_to_string(&stamp).is_ok_and(|there| there == wanted_text) {
+        return Ok(());
+    }
+    let can_make_one = || shell::output(shell::program("python3").args(["-c", "import ensurepip, venv"])).is_ok();
+    if !can_make_one() {
+        // A name that is on no search path: Debian's Python may be there without what makes environments.
+        let program = "python3 with its module venv".to_owned();
+        require_packages(&[Requirement { program, packages: "python3 python3-venv" }])?;
+    }
+    println!("Setting up {}", folder.display());
+    shell::run(shell::program("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    shell::run(shell::program(folder.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(&wanted))?;
+    std::fs::write(stamp, wanted_text)?;
+    Ok(())
+}
+
+fn require_postgres() -> Result<()> {
     // Debian keeps its programs out of the search path, one folder for each version.
     let there = std::fs::read_dir("/usr/lib/postgresql").ok().into_iter().flatten().flatten();
     if there.into_iter().any(|version| version.path().join("bin/initdb").exists()) {
@@ -56,7 +87,9 @@ pub(crate) fn require_packages(requirements: &[Requirement]) -> Result<()> {
         .filter(|requirement| {
             // `CC` may hold a path, and flags behind it.
             let program = requirement.program.split_whitespace().next().unwrap_or_default();
-            !std::path::Path::new(program).is_absolute() && shell::find(program).is_none()
+            // What is there without all that is wanted of it is named with what it lacks.
+            let lacks = requirement.program.contains(" with its ");
+            lacks || !std::path::Path::new(program).is_absolute() && shell::find(program).is_none()
         })
         .collect();
     if missing.is_empty() {

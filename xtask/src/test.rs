@@ -11,8 +11,9 @@ Runs all tests of the workspace.
 
 usage: cargo xtask test [ARGUMENTS]
 
-PostgreSQL is installed if it is not there and this runs as root on Debian; the tests start a
-server of their own. Arguments are passed to `cargo test`. With a package named, only its tests run.
+PostgreSQL and Python are installed if they are not there and this runs as root on Debian; the
+tests start servers of their own, and without Python those that need it say so. Arguments are
+passed to `cargo test`. With a package named, only its tests run.
 
 examples: cargo xtask test
           cargo xtask test -p clawhold-store
