@@ -7,6 +7,7 @@ mod bad_input;
 mod capabilities;
 mod hostile;
 mod isolation;
+mod once;
 mod publish;
 mod roles;
 mod stop;

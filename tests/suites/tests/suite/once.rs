@@ -1,0 +1,161 @@
+//! `Idempotency-Key` and `If-Match`: a write is done once, and on what the caller saw.
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, TestHost, on_each_database};
+
+on_each_database![
+    each_write_with_a_key_is_done_once_and_answered_alike,
+    repeats_at_the_same_time_are_done_once,
+    an_install_is_changed_only_as_it_was_seen,
+];
+
+fn keyed(test: &TestHost, key: &str, method: &str, path: &str, token: &str, body: &Value) -> Answer {
+    let body = body.to_string();
+    let body = (method != "DELETE").then_some(body.as_bytes());
+    test.ask_with(&[("idempotency-key", key)], method, path, token, body)
+}
+
+fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
+    let admin = test.with_probe("acme-corp", "https://acme.example.com");
+    let publisher = test.publisher("northwind");
+    let settings = json!({ "origin": "https://other.example.com" });
+    let install = "/v1/tenants/acme-corp/installs/northwind/probe";
+    let plan = test.send("POST", &format!("{install}/plan"), &admin, &json!({ "settings": settings })).ok();
+    let consent = json!({ "version": "1.0.0", "settings": settings, "consent": plan["consent"] });
+    let made = |path: &str, token: &str, body| test.send("POST", path, token, &body).ok()["id"].clone();
+    let spare = made("/v1/tenants/acme-corp/tokens", &admin, json!({ "name": "spare", "role": "caller" }));
+    let spare_host = made("/v1/tokens", &test.operator, json!({ "name": "spare", "role": "operator" }));
+    let of_tenant = |rest: &str| format!("/v1/tenants/acme-corp/{rest}");
+    let echo = "/v1/tenants/{tenant}/skills/{skill}/invoke";
+    let walked: Vec<(&str, &str, String, &str, Value)> = vec![
+        ("POST", "/v1/tenants", "/v1/tenants".into(), &test.operator, json!({ "id": "globex" })),
+        ("POST", "/v1/tokens", "/v1/tokens".into(), &test.operator, json!({ "name": "x", "role": "operator" })),
+        (
+            "DELETE",
+            "/v1/tokens/{token}",
+            format!("/v1/tokens/{}", spare_host.as_str().unwrap()),
+            &test.operator,
+            Value::Null,
+        ),
+        ("POST", "/v1/tenants/{tenant}/tokens", of_tenant("tokens"), &admin, json!({ "name": "x", "role": "caller" })),
+        (
+            "DELETE",
+            "/v1/tenants/{tenant}/tokens/{token}",
+            of_tenant(&format!("tokens/{}", spare.as_str().unwrap())),
+            &admin,
+            Value::Null,
+        ),
+        (
+            "PUT",
+            "/v1/tenants/{tenant}/secrets/{name}",
+            of_tenant("secrets/token"),
+            &admin,
+            json!({ "value": "secret-value" }),
+        ),
+        ("DELETE", "/v1/tenants/{tenant}/secrets/{name}", of_tenant("secrets/token"), &admin, Value::Null),
+        ("PUT", "/v1/tenants/{tenant}/installs/{publisher}/{name}", install.into(), &admin, consent),
+        ("POST", echo, of_tenant("skills/probe.echo/invoke"), &admin, json!({ "text": "x" })),
+        ("POST", echo, of_tenant("skills/probe.fail/invoke"), &admin, json!({})),
+        ("DELETE", "/v1/tenants/{tenant}/installs/{publisher}/{name}", install.into(), &admin, Value::Null),
+    ];
+    let ends = |test: &TestHost| test.chains();
+    for (n, (method, path, url, token, body)) in walked.iter().enumerate() {
+        let key = format!("key-{n}");
+        let first = keyed(test, &key, method, url, token, body);
+        assert_ne!(first.status, 404, "{method} {url}: {}", first.body);
+        assert!(first.headers.get("idempotency-replayed").is_none());
+        let before = ends(test);
+        let again = keyed(test, &key, method, url, token, body);
+        assert_eq!((first.status, &first.body), (again.status, &again.body), "{method} {path}");
+        assert_eq!(again.headers["idempotency-replayed"], "true", "{method} {path}");
+        for name in ["clawhold-run", "etag", "content-type"] {
+            assert_eq!(first.headers.get(name), again.headers.get(name), "{method} {path}: {name}");
+        }
+        assert_eq!(before, ends(test), "{method} {path} was done twice");
+        if *method != "DELETE" {
+            // As much another body as any.
+            let other = format!("{body} ");
+            let other = test.ask_with(&[("idempotency-key", &key)], method, url, token, Some(other.as_bytes()));
+            assert_eq!((other.status, other.body["place"].as_str()), (422, Some("Idempotency-Key")), "{}", other.body);
+        }
+    }
+    let wasm = crate::support::crm();
+    let publish = || test.ask_with(&[("idempotency-key", "p")], "POST", "/v1/market/packages", &publisher, Some(wasm));
+    let (first, again) = (publish(), publish());
+    assert_eq!((first.status, &first.body), (201, &again.body));
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    // A route that changes something and is not walked above would escape the test.
+    for row in clawhold_api::table(std::sync::Arc::clone(&test.host)).iter().filter(|row| row.method != "GET") {
+        let known = row.path.ends_with("/plan")
+            || row.path == "/v1/market/packages"
+            || walked.iter().any(|(method, path, ..)| (*method, *path) == (row.method, row.path));
+        assert!(known, "{} {} is not walked by this test", row.method, row.path);
+    }
+    // Another token's key of the same name is another key, and a key that is none is refused.
+    let caller = test.token("acme-corp", "admin");
+    let theirs = keyed(test, "key-5", "PUT", &of_tenant("secrets/token"), &caller, &json!({ "value": "theirs" }));
+    assert!(theirs.headers.get("idempotency-replayed").is_none() && theirs.status == 200);
+    for bad in ["", "two words", &"x".repeat(256)] {
+        let answer = keyed(test, bad, "PUT", &of_tenant("secrets/token"), &caller, &json!({ "value": "x" }));
+        assert_eq!((answer.status, answer.body["place"].as_str()), (422, Some("Idempotency-Key")), "{bad:?}");
+    }
+}
+
+fn repeats_at_the_same_time_are_done_once(test: &TestHost) {
+    let admin = test.with_probe("acme-corp", "https://acme.example.com");
+    let before = test.chains().1;
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let ask = || {
+            let body = json!({ "text": "x" });
+            keyed(test, "same", "POST", "/v1/tenants/acme-corp/skills/probe.echo/invoke", &admin, &body)
+        };
+        let asked: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let (done, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert!(!done.is_empty() && done.iter().all(|answer| answer.body == done[0].body));
+    assert!(refused.iter().all(|answer| answer.status == 409), "{refused:?}");
+    assert_eq!(test.chains().1, before + 1, "one run is recorded");
+}
+
+fn an_install_is_changed_only_as_it_was_seen(test: &TestHost) {
+    let admin = test.with_probe("acme-corp", "https://acme.example.com");
+    let path = "/v1/tenants/acme-corp/installs/northwind/probe";
+    let seen = test.get(path, &admin);
+    let tag = seen.headers["etag"].to_str().unwrap().to_owned();
+    assert_eq!(tag, format!("\"{}\"", seen.body["revision"]));
+    let settings = json!({ "origin": "https://other.example.com" });
+    let plan = test.send("POST", &format!("{path}/plan"), &admin, &json!({ "settings": settings })).ok();
+    let body = json!({ "version": "1.0.0", "settings": settings, "consent": plan["consent"] }).to_string();
+    let put = |tag: &str| test.ask_with(&[("if-match", tag)], "PUT", path, &admin, Some(body.as_bytes()));
+    let changed = put(&tag);
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    let stale = put(&tag);
+    assert_eq!((stale.status, stale.problem()), (412, "precondition-failed".to_owned()));
+    let stale = test.ask_with(&[("if-match", &tag)], "DELETE", path, &admin, None);
+    assert_eq!(stale.status, 412);
+    assert_eq!(put("revision 7").body["place"], "If-Match");
+    let now = changed.headers["etag"].to_str().unwrap();
+    assert_eq!(test.ask_with(&[("if-match", now)], "DELETE", path, &admin, None).status, 204);
+    assert_eq!(put(now).status, 412, "there is none any more");
+    assert_eq!(test.get(path, &admin).status, 404);
+}
+
+#[test]
+fn a_kept_answer_outlives_the_host_and_is_sealed() {
+    let test = TestHost::start();
+    let admin = test.tenant("acme-corp");
+    let body = json!({ "name": "ci", "role": "caller" });
+    let path = "/v1/tenants/acme-corp/tokens";
+    let first = keyed(&test, "token", "POST", path, &admin, &body).ok();
+    let secret = first["token"].as_str().unwrap().to_owned();
+    let test = test.restarted("");
+    assert_eq!(keyed(&test, "token", "POST", path, &admin, &body).ok(), first);
+    let folder = test.folder().to_owned();
+    drop(test);
+    for name in ["clawhold.db", "clawhold.db-wal"] {
+        let bytes = std::fs::read(folder.join(name)).unwrap_or_default();
+        assert!(!bytes.windows(20).any(|window| window == &secret.as_bytes()[secret.len() - 20..]), "{name}");
+    }
+}
