@@ -56,7 +56,7 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
         ("DELETE", "/v1/tenants/{tenant}/secrets/{name}", of_tenant("secrets/token"), &admin, Value::Null),
         ("PUT", "/v1/tenants/{tenant}/installs/{publisher}/{name}", install.into(), &admin, consent),
         ("POST", echo, of_tenant("skills/probe.echo/invoke"), &admin, json!({ "text": "x" })),
-        ("POST", echo, of_tenant("skills/probe.fail/invoke"), &admin, json!({})),
+        ("POST", echo, of_tenant("skills/probe.fail/invoke"), &admin, json!({ "kind": "denied" })),
         ("DELETE", "/v1/tenants/{tenant}/installs/{publisher}/{name}", install.into(), &admin, Value::Null),
     ];
     let ends = |test: &TestHost| test.chains();
