@@ -97,6 +97,11 @@ impl Host {
         if !cx.may_call(skill) {
             return Err(Problem::NotFound("skill"));
         }
+        // A run that could not be recorded does not begin.
+        if self.writer.is_down() {
+            let why = "the audit log cannot be written now, and nothing runs unrecorded; call again in a moment";
+            return Err(Problem::Unavailable(why.to_owned()));
+        }
         let quota = self.quotas.of(tenant);
         let ticket = self.admission.enter(tenant, &quota)?;
         let latest = started + quota.limits.within(&self.ceiling).wall();

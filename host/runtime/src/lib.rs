@@ -50,6 +50,9 @@ pub use problem::Problem;
 pub use rows::StoreRows;
 pub use tokens::{MadeToken, TokenAsk};
 
+/// How long a check of health waits for the database.
+const READY: Duration = Duration::from_secs(2);
+
 /// What a host is made of. Only the composition root chooses the drivers.
 pub struct Parts {
     /// The database.
@@ -130,7 +133,13 @@ impl Host {
         if self.admission.is_closed() {
             return Err(Problem::stopping());
         }
-        self.store.ready().await.map_err(Problem::from)
+        if self.writer.is_down() {
+            return Err(Problem::Unavailable("the audit log cannot be written".to_owned()));
+        }
+        let answered = tokio::time::timeout(READY, self.store.ready()).await;
+        answered
+            .map_err(|_late| Problem::Unavailable("the database does not answer".to_owned()))?
+            .map_err(Problem::from)
     }
 
     /// What the sandbox and the store have done: for tests that count, and for metrics.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sqlx::{Any, AnyConnection, AnyPool};
 
 use crate::StoreError;
-use crate::error::failed;
+use crate::error::{Failure, failed};
 
 pub use postgres::{Change, Changes, Found, Kept, NewDatabase};
 pub(crate) use postgres::{init, keep_partitions, migrate};
@@ -92,24 +92,30 @@ fn install_drivers() {
 impl Pools {
     /// A transaction that only reads, bound to this tenant or to the host's own chain.
     pub(crate) async fn begin_read(&self, bound: &str) -> Result<Tx, StoreError> {
-        let begun = match self.kind {
-            Kind::Sqlite => self.read.begin().await,
-            Kind::Postgres => self.read.begin_with(postgres::BEGIN_READ).await,
-        };
-        let mut tx = begun.map_err(failed("begin to read"))?;
-        bind(&mut tx, bound).await?;
-        Ok(tx)
+        answered("begin to read", async {
+            let begun = match self.kind {
+                Kind::Sqlite => self.read.begin().await,
+                Kind::Postgres => self.read.begin_with(postgres::BEGIN_READ).await,
+            };
+            let mut tx = begun.map_err(failed("begin to read"))?;
+            bind(&mut tx, bound).await?;
+            Ok(tx)
+        })
+        .await
     }
 
     /// A transaction that may write, bound likewise.
     pub(crate) async fn begin_write(&self, bound: &str) -> Result<Tx, StoreError> {
-        let begun = match self.kind {
-            Kind::Sqlite => self.write.begin_with(sqlite::BEGIN_WRITE).await,
-            Kind::Postgres => self.write.begin().await,
-        };
-        let mut tx = begun.map_err(failed("begin to write"))?;
-        bind(&mut tx, bound).await?;
-        Ok(tx)
+        answered("begin to write", async {
+            let begun = match self.kind {
+                Kind::Sqlite => self.write.begin_with(sqlite::BEGIN_WRITE).await,
+                Kind::Postgres => self.write.begin().await,
+            };
+            let mut tx = begun.map_err(failed("begin to write"))?;
+            bind(&mut tx, bound).await?;
+            Ok(tx)
+        })
+        .await
     }
 
     pub(crate) fn changes(&self) -> Option<Changes> {
@@ -117,13 +123,33 @@ impl Pools {
     }
 
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.read).await.map(drop).map_err(failed("reach the database"))
+        let asked = async { sqlx::query("SELECT 1").execute(&self.read).await.map(drop) };
+        answered("reach the database", async { asked.await.map_err(failed("reach the database")) }).await
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.write.is_closed()
     }
 
     pub(crate) async fn close(&self) {
-        self.read.close().await;
-        self.write.close().await;
+        // A connection that does not answer does not keep the host.
+        let closed = async {
+            self.read.close().await;
+            self.write.close().await;
+        };
+        let _in_time = tokio::time::timeout(WAIT, closed).await;
     }
+}
+
+/// What a database that hangs does not answer in time is out of reach. Twice the wait for a connection, so that the pool's own word
+/// comes first.
+async fn answered<T>(
+    operation: &'static str,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(2 * WAIT, asked)
+        .await
+        .unwrap_or_else(|_late| Err(StoreError::Unavailable { operation, source: Failure::new("no answer in time") }))
 }
 
 /// Binds a transaction to a tenant, or to the host's own chain: from here on the database itself shows and takes no other

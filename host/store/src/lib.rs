@@ -164,6 +164,21 @@ impl Store {
         self.inner.pools.ping().await
     }
 
+    /// Whether the database takes writes. Changes nothing, and writes all the same: a full disk refuses it.
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        let mut tx = self.inner.pools.begin_write(HOST_CHAIN).await?;
+        sqlx::query("UPDATE chain_heads SET seq = seq WHERE tenant_id = $1")
+            .bind(HOST_CHAIN)
+            .execute(&mut *tx)
+            .await
+            .map_err(error::failed("try to write"))?;
+        tx.commit().await.map_err(error::failed("try to write"))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.pools.is_closed()
+    }
+
     /// Waits for the transactions under way and closes every connection. Later transactions are
     /// [`StoreError::Unavailable`].
     pub async fn close(&self) {

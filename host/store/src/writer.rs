@@ -15,17 +15,27 @@
 //! # }
 //! ```
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::audit::{Head, SealedEvent};
 use clawhold_tenancy::run::Record;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::{self, Kind};
-use crate::error::failed;
+use crate::error::{Failure, failed};
 use crate::{KeptAnswer, Store, StoreError, answers, audit, runs};
 
 /// Appends in one transaction. 256: some 30 ms of inserts, within which nothing else can write.
 const GROUP: usize = 256;
+
+/// How long a group may take. 10 s: a healthy one takes milliseconds.
+const COMMIT: Duration = Duration::from_secs(10);
+
+/// Between attempts to write while that fails.
+const PROBE: Duration = Duration::from_millis(250);
 
 /// Appends that wait to be written. 1,024, four groups; the next caller waits for a place.
 const QUEUE: usize = 1024;
@@ -36,6 +46,7 @@ pub struct RunWriter {
     queue: mpsc::Sender<Message>,
     /// The task holds the other end and drops it when it ends.
     ended: watch::Receiver<()>,
+    down: Arc<AtomicBool>,
 }
 
 enum Message {
@@ -57,11 +68,19 @@ impl RunWriter {
     pub fn start(store: Store) -> Self {
         let (queue, inbox) = mpsc::channel(QUEUE);
         let (end, ended) = watch::channel(());
+        let down = Arc::new(AtomicBool::new(false));
+        let state = Arc::clone(&down);
         tokio::spawn(async move {
-            work(store, inbox).await;
+            work(store, inbox, &state).await;
             drop(end);
         });
-        Self { queue, ended }
+        Self { queue, ended, down }
+    }
+
+    /// Whether the last group could not be written, and nothing could since: what is done now would not be recorded. Tried again
+    /// a few times a second.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
     }
 
     /// Writes a run's record and the answer that is kept, if there are, and appends the events in order to the tenant's
@@ -88,7 +107,7 @@ impl RunWriter {
     }
 }
 
-async fn work(store: Store, mut inbox: mpsc::Receiver<Message>) {
+async fn work(store: Store, mut inbox: mpsc::Receiver<Message>, down: &Arc<AtomicBool>) {
     let mut messages = Vec::with_capacity(GROUP);
     while inbox.recv_many(&mut messages, GROUP).await > 0 {
         let mut group = Vec::with_capacity(messages.len());
@@ -101,12 +120,35 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Message>) {
         // In order of tenants, so that two hosts on one database lock the chains in the same order. The sort is
         // stable: a tenant's appends keep theirs.
         group.sort_by(|a, b| a.tenant.cmp(&b.tenant));
-        write(&store, group).await;
+        if write(&store, group).await {
+            begin_probing(&store, down);
+        }
     }
 }
 
-async fn write(store: &Store, group: Vec<Append>) {
-    let written = commit(store, &group).await;
+/// Tries to write until that is possible again.
+fn begin_probing(store: &Store, down: &Arc<AtomicBool>) {
+    if down.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let (store, down) = (store.clone(), Arc::clone(down));
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(PROBE).await;
+            match store.probe().await {
+                Err(error) if error.is_retryable() && !store.is_closed() => {}
+                _ => break,
+            }
+        }
+        down.store(false, Ordering::Relaxed);
+        tracing::info!("run records can be written again");
+    });
+}
+
+/// Tells whether the database could not be written.
+async fn write(store: &Store, group: Vec<Append>) -> bool {
+    let written = in_time(store, &group).await;
+    let failed = matches!(&written, Err(e) if e.is_retryable());
     // One bad append must not take its neighbours along. If the database itself cannot be reached, one by one would
     // only wait that many times.
     let one_by_one = group.len() > 1 && matches!(&written, Err(e) if !e.is_retryable());
@@ -118,6 +160,15 @@ async fn write(store: &Store, group: Vec<Append>) {
         // A caller that went away has lost interest in the answer.
         let _ = append.done.send(written);
     }
+    failed
+}
+
+/// A database that does not answer must not keep its callers for ever. Whether the group was written is not known then.
+async fn in_time(store: &Store, group: &[Append]) -> Result<(), StoreError> {
+    tokio::time::timeout(COMMIT, commit(store, group)).await.unwrap_or_else(|_late| {
+        let source = Failure::new("no answer in time");
+        Err(StoreError::Unavailable { operation: "write run records", source })
+    })
 }
 
 async fn commit(store: &Store, group: &[Append]) -> Result<(), StoreError> {

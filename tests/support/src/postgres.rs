@@ -2,10 +2,10 @@
 //! temporary folder. It ends with the process, however that ends. `CLAWHOLD_TEST_POSTGRES` names another server instead, as
 //! the address of a superuser.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -31,19 +31,34 @@ if [ "$(id -u)" = 0 ]; then
     as="setpriv --reuid=nobody --regid=nogroup --clear-groups"
 fi
 $as env HOME="$T" LC_ALL=C.UTF-8 "$bin/initdb" -D "$T/data" -U test -A trust -E UTF8 --no-sync >"$T/log" 2>&1 || { cat "$T/log"; exit 1; }
-$as env HOME="$T" LC_ALL=C.UTF-8 "$bin/postgres" -D "$T/data" -p "$port" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= -c fsync=$fsync -c max_connections=300 >"$T/log" 2>&1 </dev/null &
-pid=$!
-until "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; do
-    kill -0 $pid 2>/dev/null || { cat "$T/log"; exit 1; }
-    sleep 0.02
-done
+start() {
+    $as env HOME="$T" LC_ALL=C.UTF-8 "$bin/postgres" -D "$T/data" -p "$port" -c listen_addresses=127.0.0.1 \
+        -c unix_socket_directories= -c fsync=$fsync -c max_connections=300 >>"$T/log" 2>&1 </dev/null &
+    pid=$!
+    until "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; do
+        kill -0 $pid 2>/dev/null || { cat "$T/log"; exit 1; }
+        sleep 0.02
+    done
+}
+all() { echo $pid; cat /proc/$pid/task/$pid/children; }
+start
 echo ready
-read -r _ || true
-kill -INT $pid
+while read -r word; do
+    case $word in
+        stop) kill -INT $pid; wait $pid || true ;;
+        start) start ;;
+        hang) kill -STOP $(all) ;;
+        go) kill -CONT $(all) ;;
+    esac
+    echo done
+done
+kill -CONT $(all) 2>/dev/null || true
+kill -INT $pid 2>/dev/null || true
 wait $pid || true
 rm -rf "$T"
 "#;
+
+const HOW_TO_INSTALL: &str = "install the Debian package postgresql, 15 or newer (`cargo xtask test` does, as root)";
 
 /// A database of its own for one test, with the tables in it.
 #[derive(Debug)]
@@ -77,6 +92,61 @@ pub fn programs() -> Option<PathBuf> {
     found.pop().map(|(_, bin)| bin).or_else(elsewhere)
 }
 
+/// A server of a test's own, which it may stop and start.
+#[derive(Debug)]
+pub struct Stoppable {
+    server: Server,
+    shell: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Stoppable {
+    /// Starts one.
+    ///
+    /// # Errors
+    ///
+    /// When PostgreSQL is not installed: the error says how to get it.
+    pub fn start() -> Result<Self> {
+        let bin = programs().context(HOW_TO_INSTALL)?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let (shell, said) = begin(&bin, port)?;
+        Ok(Self { server: Server { at: format!("127.0.0.1:{port}"), superuser: None, bin }, shell, said })
+    }
+
+    /// A database on it, as [`Database::new`] makes one.
+    ///
+    /// # Errors
+    ///
+    /// What the server says.
+    pub fn database(&self, migrate: impl FnOnce(&str) -> Result<()>) -> Result<Database> {
+        self.server.template("clawhold", migrate)?;
+        Ok(self.server.addresses("clawhold"))
+    }
+
+    /// `stop`, `start`, `hang` (all its processes stand still, its connections stay) or `go`, and waits until it is so.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not start again.
+    pub fn tell(&mut self, word: &str) -> Result<()> {
+        let to = self.shell.stdin.as_mut().context("the shell has no input")?;
+        writeln!(to, "{word}")?;
+        let mut line = String::new();
+        self.said.read_line(&mut line)?;
+        if line != "done\n" {
+            bail!("{word}: {line}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stoppable {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _either_way = self.shell.wait();
+    }
+}
+
 impl Database {
     /// A new database, empty but for what `migrate` puts into the one that all are copies of; it is called once in a process,
     /// with the owner's address.
@@ -90,33 +160,17 @@ impl Database {
         let server = server()?;
         let unique = format!("{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let template = format!("clawhold_template_{}", std::process::id());
-        let made = TEMPLATE.get_or_init(|| {
-            let make = || {
-                server.run(&format!(
-                    "DO $$ BEGIN \
-                     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER}') THEN \
-                     CREATE ROLE {OWNER} LOGIN CREATEROLE; CREATE ROLE {APP} LOGIN; END IF; END $$"
-                ))?;
-                server.run(&format!("CREATE DATABASE {template} OWNER {OWNER}"))?;
-                // Schema public belongs to the database's owner since PostgreSQL 15.
-                migrate(&server.address(OWNER, &template))?;
-                server.run(&format!("GRANT clawhold_app TO {APP}"))
-            };
-            make().map_err(|error| format!("{error:#}"))
-        });
+        let made = TEMPLATE.get_or_init(|| server.template(&template, migrate).map_err(|error| format!("{error:#}")));
         if let Err(error) = made {
             bail!("the template of test databases could not be made: {error}");
         }
         let name = format!("clawhold_test_{unique}");
         server.run(&format!("CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}"))?;
-        Ok(Self {
-            app: server.address(APP, &name),
-            owner: server.address(OWNER, &name),
-            superuser: server.address("test", &name),
-        })
+        Ok(server.addresses(&name))
     }
 }
 
+#[derive(Debug)]
 struct Server {
     /// `user@host:port`, without the user.
     at: String,
@@ -126,6 +180,27 @@ struct Server {
 }
 
 impl Server {
+    /// A database with the tables, and the roles of tests.
+    fn template(&self, name: &str, migrate: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+        self.run(&format!(
+            "DO $$ BEGIN \
+             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER}') THEN \
+             CREATE ROLE {OWNER} LOGIN CREATEROLE; CREATE ROLE {APP} LOGIN; END IF; END $$"
+        ))?;
+        self.run(&format!("CREATE DATABASE {name} OWNER {OWNER}"))?;
+        // Schema public belongs to the database's owner since PostgreSQL 15.
+        migrate(&self.address(OWNER, name))?;
+        self.run(&format!("GRANT clawhold_app TO {APP}"))
+    }
+
+    fn addresses(&self, database: &str) -> Database {
+        Database {
+            app: self.address(APP, database),
+            owner: self.address(OWNER, database),
+            superuser: self.address("test", database),
+        }
+    }
+
     fn address(&self, user: &str, database: &str) -> String {
         match (&self.superuser, user) {
             (Some(superuser), "test") => {
@@ -156,19 +231,19 @@ fn server() -> Result<&'static Server> {
 }
 
 fn start() -> Result<Server> {
-    let bin =
-        programs().context("install the Debian package postgresql, 15 or newer (`cargo xtask test` does, as root)")?;
+    let bin = programs().context(HOW_TO_INSTALL)?;
     if let Ok(superuser) = std::env::var("CLAWHOLD_TEST_POSTGRES") {
         let at = superuser.rsplit_once('@').map_or("", |(_, at)| at);
         let at = at.split_once('/').map_or(at, |(at, _)| at).to_owned();
         return Ok(Server { at, superuser: Some(superuser), bin });
     }
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    begin(&bin, port)?;
+    // Its input closes with this process.
+    std::mem::forget(begin(&bin, port)?);
     Ok(Server { at: format!("127.0.0.1:{port}"), superuser: None, bin })
 }
 
-fn begin(bin: &Path, port: u16) -> Result<()> {
+fn begin(bin: &Path, port: u16) -> Result<(Child, BufReader<ChildStdout>)> {
     let mut shell = Command::new("sh")
         .args(["-c", SCRIPT, "sh"])
         .arg(bin)
@@ -182,9 +257,7 @@ fn begin(bin: &Path, port: u16) -> Result<()> {
     let mut lines = BufReader::new(shell.stdout.take().context("the shell has no output")?);
     while lines.read_line(&mut said)? > 0 {
         if said.ends_with("ready\n") {
-            // Its input closes with this process.
-            std::mem::forget(shell);
-            return Ok(());
+            return Ok((shell, lines));
         }
     }
     bail!("the server did not start: {said}")
