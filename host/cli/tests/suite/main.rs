@@ -93,6 +93,9 @@ impl Desk {
             serving.0.stderr.take().unwrap().read_to_string(&mut why).unwrap();
             panic!("the host did not start: {why}");
         }
+        // A host whose log nobody reads would stand still once the pipe is full.
+        let mut log = serving.0.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         serving
     }
 }
