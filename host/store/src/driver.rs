@@ -108,7 +108,7 @@ impl Pools {
     pub(crate) async fn begin_write(&self, bound: &str) -> Result<Tx, StoreError> {
         answered("begin to write", async {
             let begun = match self.kind {
-                Kind::Sqlite => self.write.begin_with(sqlite::BEGIN_WRITE).await,
+                Kind::Sqlite => sqlite::begin_write(&self.write).await,
                 Kind::Postgres => self.write.begin().await,
             };
             let mut tx = begun.map_err(failed("begin to write"))?;

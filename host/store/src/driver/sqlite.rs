@@ -57,7 +57,19 @@ pub(super) async fn open(url: &str) -> Result<Pools, StoreError> {
 }
 
 /// IMMEDIATE takes the write lock at once: a transaction that upgrades later can fail in the middle.
-pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+
+pub(super) async fn begin_write(pool: &AnyPool) -> Result<super::Tx, sqlx::Error> {
+    match pool.begin_with(BEGIN_WRITE).await {
+        // A full disk makes SQLite undo the transaction by itself, and the driver's own undoing then fails: the driver thinks
+        // for ever that a transaction is open. Another connection takes that one's place.
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            pool.acquire().await?.close().await?;
+            pool.begin_with(BEGIN_WRITE).await
+        }
+        begun => begun,
+    }
+}
 
 /// SQLite's result codes, <https://sqlite.org/rescode.html>; the low byte of an extended code is the plain one.
 pub(super) fn judge(error: &dyn sqlx::error::DatabaseError) -> Judgement {
