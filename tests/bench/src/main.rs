@@ -3,6 +3,7 @@
 //!
 //! `--json` prints one object a line, `--only P1,P2` picks some.
 
+mod audit;
 mod cold;
 mod invoke;
 mod many;
@@ -56,7 +57,7 @@ fn rounded(value: f64) -> f64 {
 
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHMARKS: [Benchmark; 7] = [
+const BENCHMARKS: [Benchmark; 9] = [
     (&["P1", "P1raw", "P1kept", "P1rawkept", "P1inv"], invoke::measure),
     (&["P1b", "P1bc"], invoke::metering),
     (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
@@ -64,6 +65,8 @@ const BENCHMARKS: [Benchmark; 7] = [
     (&["P4", "P4b", "P4c"], many::measure),
     (&["P5", "P5cold", "P5warm", "P5size"], cold::measure),
     (&["P6", "P6sqlite", "P6postgres"], over_http::databases),
+    (&["P6b", "P6bgroup", "P6bone"], audit::commits),
+    (&["P9", "P9flat", "P9db", "P9dbflat", "P9mem"], audit::verification),
 ];
 
 fn main() -> anyhow::Result<()> {
