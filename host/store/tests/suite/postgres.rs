@@ -1,7 +1,7 @@
 //! PostgreSQL's own: roles, and row-level security that holds when a query forgets its tenant.
 
 use clawhold_store::audit::Verification;
-use clawhold_store::{Change, KeptAnswer, RunWriter, Store, StoreError, WrappedKey};
+use clawhold_store::{Change, Found, KeptAnswer, NewDatabase, RunWriter, Store, StoreError, WrappedKey};
 use clawhold_tenancy::audit::Chain;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
@@ -371,4 +371,39 @@ async fn changes_are_told_to_other_hosts_and_silence_is_noticed() {
     assert!(run(&mut superuser, listens).await.unwrap() > 0);
     assert_eq!(changes.next().await, Change::Deaf);
     assert_eq!(changes.next().await, Change::Listening, "it comes back alone");
+}
+
+#[tokio::test]
+async fn a_new_database_has_two_roles_and_a_host_starts_on_it() {
+    let there = Postgres::new().await;
+    let unique = std::process::id();
+    let new = NewDatabase {
+        database: format!("clawhold_init_{unique}"),
+        owner: format!("clawhold_init_owner_{unique}"),
+        owner_password: "one1".to_owned(),
+        host: format!("clawhold_init_host_{unique}"),
+        host_password: "two2".to_owned(),
+    };
+    assert_eq!(Store::init(&there.at.superuser, &new).await.unwrap(), Found::default());
+    let again = Store::init(&there.at.superuser, &new).await.unwrap();
+    assert_eq!(again, Found { owner: true, host: true, database: true }, "nothing is made twice");
+    let (server, _) = there.at.superuser.rsplit_once('/').unwrap();
+    let at = |role: &str, password: &str| {
+        let (_, server) = server.rsplit_once('@').unwrap();
+        format!("postgres://{role}:{password}@{server}/{}", new.database)
+    };
+    let host = at(&new.host, &new.host_password);
+    let said = Store::open(&host).await.err().unwrap().to_string();
+    assert!(said.contains("clawhold db migrate"), "{said}");
+    Store::migrate(&at(&new.owner, &new.owner_password)).await.unwrap();
+    let store = Store::open(&host).await.unwrap();
+    tenant(&store, "acme-corp").await;
+    for wrong in [
+        NewDatabase { database: "x; DROP".to_owned(), ..new.clone() },
+        NewDatabase { owner: "pg_x".to_owned(), ..new.clone() },
+        NewDatabase { host: new.owner.clone(), ..new.clone() },
+        NewDatabase { host_password: "it's".to_owned(), ..new.clone() },
+    ] {
+        assert!(Store::init(&there.at.superuser, &wrong).await.is_err(), "{wrong:?}");
+    }
 }
