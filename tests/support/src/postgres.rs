@@ -19,7 +19,7 @@ const APP: &str = "clawhold_test_app";
 /// removes its data. The server refuses to run as root.
 const SCRIPT: &str = r#"
 set -e
-bin=$1 port=$2 fsync=$3
+bin=$1 port=$2 fsync=$3 tls=$4
 T=$(mktemp -d)
 chmod 755 "$T"
 mkdir "$T/data"
@@ -31,9 +31,24 @@ if [ "$(id -u)" = 0 ]; then
     as="setpriv --reuid=nobody --regid=nogroup --clear-groups"
 fi
 $as env HOME="$T" LC_ALL=C.UTF-8 "$bin/initdb" -D "$T/data" -U test -A trust -E UTF8 --no-sync >"$T/log" 2>&1 || { cat "$T/log"; exit 1; }
+with=
+if [ "$tls" = on ]; then
+    # An authority of this server's own, and a certificate for the name localhost.
+    new="openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    $new -x509 -subj /CN=tests -keyout "$T/ca.key" -out "$T/ca.crt" 2>"$T/log"
+    $new -subj /CN=localhost -keyout "$T/data/server.key" -out "$T/server.csr" 2>"$T/log"
+    echo "subjectAltName=DNS:localhost" >"$T/names"
+    openssl x509 -req -in "$T/server.csr" -CA "$T/ca.crt" -CAkey "$T/ca.key" -days 2 -extfile "$T/names" \
+        -out "$T/data/server.crt" 2>"$T/log" || { cat "$T/log"; exit 1; }
+    chmod 600 "$T/data/server.key"
+    chmod 644 "$T/data/server.crt" "$T/ca.crt"
+    if [ -n "$as" ]; then chown nobody "$T/data/server.key" "$T/data/server.crt"; fi
+    with="-c ssl=on"
+    echo "authority $T/ca.crt"
+fi
 start() {
     $as env HOME="$T" LC_ALL=C.UTF-8 "$bin/postgres" -D "$T/data" -p "$port" -c listen_addresses=127.0.0.1 \
-        -c unix_socket_directories= -c fsync=$fsync -c max_connections=300 >>"$T/log" 2>&1 </dev/null &
+        -c unix_socket_directories= -c fsync=$fsync -c max_connections=300 $with >>"$T/log" 2>&1 </dev/null &
     pid=$!
     until "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; do
         kill -0 $pid 2>/dev/null || { cat "$T/log"; exit 1; }
@@ -98,6 +113,7 @@ pub struct Stoppable {
     server: Server,
     shell: Child,
     said: BufReader<ChildStdout>,
+    authority: Option<PathBuf>,
 }
 
 impl Stoppable {
@@ -107,10 +123,29 @@ impl Stoppable {
     ///
     /// When PostgreSQL is not installed: the error says how to get it.
     pub fn start() -> Result<Self> {
+        Self::begin(false)
+    }
+
+    /// Starts one that speaks TLS as `localhost`, under the authority that [`Stoppable::authority`] names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stoppable::start`], or without `openssl`.
+    pub fn start_with_tls() -> Result<Self> {
+        Self::begin(true)
+    }
+
+    fn begin(tls: bool) -> Result<Self> {
         let bin = programs().context(HOW_TO_INSTALL)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let (shell, said) = begin(&bin, port)?;
-        Ok(Self { server: Server { at: format!("127.0.0.1:{port}"), superuser: None, bin }, shell, said })
+        let (shell, said, authority) = begin(&bin, port, tls)?;
+        let server = Server { at: format!("127.0.0.1:{port}"), superuser: None, bin };
+        Ok(Self { server, shell, said, authority })
+    }
+
+    /// The file with the certificate of whoever signed the server's.
+    pub fn authority(&self) -> Option<&Path> {
+        self.authority.as_deref()
     }
 
     /// A database on it, as [`Database::new`] makes one.
@@ -239,16 +274,19 @@ fn start() -> Result<Server> {
     }
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     // Its input closes with this process.
-    std::mem::forget(begin(&bin, port)?);
+    std::mem::forget(begin(&bin, port, false)?);
     Ok(Server { at: format!("127.0.0.1:{port}"), superuser: None, bin })
 }
 
-fn begin(bin: &Path, port: u16) -> Result<(Child, BufReader<ChildStdout>)> {
+type Begun = (Child, BufReader<ChildStdout>, Option<PathBuf>);
+
+fn begin(bin: &Path, port: u16, tls: bool) -> Result<Begun> {
     let mut shell = Command::new("sh")
         .args(["-c", SCRIPT, "sh"])
         .arg(bin)
         .arg(port.to_string())
         .arg(if DURABLE.load(Ordering::Relaxed) { "on" } else { "off" })
+        .arg(if tls { "on" } else { "off" })
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -257,7 +295,8 @@ fn begin(bin: &Path, port: u16) -> Result<(Child, BufReader<ChildStdout>)> {
     let mut lines = BufReader::new(shell.stdout.take().context("the shell has no output")?);
     while lines.read_line(&mut said)? > 0 {
         if said.ends_with("ready\n") {
-            return Ok((shell, lines));
+            let authority = said.lines().find_map(|line| line.strip_prefix("authority ")).map(PathBuf::from);
+            return Ok((shell, lines, authority));
         }
     }
     bail!("the server did not start: {said}")

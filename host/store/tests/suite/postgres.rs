@@ -407,3 +407,33 @@ async fn a_new_database_has_two_roles_and_a_host_starts_on_it() {
         assert!(Store::init(&there.at.superuser, &wrong).await.is_err(), "{wrong:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_verify_full_only_a_server_that_the_authority_vouches_for_is_spoken_to() {
+    let server = tokio::task::spawn_blocking(|| {
+        let server = clawhold_test_support::postgres::Stoppable::start_with_tls().unwrap();
+        let database = server.database(|owner| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(Store::migrate(owner))?)
+        });
+        (server, database.unwrap())
+    });
+    let (server, database) = server.await.unwrap();
+    let authority = server.authority().unwrap().display().to_string();
+    let by_name = database.app.replace("@127.0.0.1", "@localhost");
+    let store = Store::open(&format!("{by_name}?sslmode=verify-full&sslrootcert={authority}")).await.unwrap();
+    tenant(&store, "acme-corp").await;
+    let mut superuser = connect(&database.superuser).await;
+    let encrypted = "pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE a.usename = 'clawhold_test_app' AND s.ssl";
+    let plain = "pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE a.usename = 'clawhold_test_app' AND NOT s.ssl";
+    assert!(count(&mut superuser, encrypted).await > 0);
+    assert_eq!(count(&mut superuser, plain).await, 0);
+    // Another name than the certificate's, and a certificate that nobody we know has signed.
+    for refused in [
+        format!("{}?sslmode=verify-full&sslrootcert={authority}", database.app),
+        format!("{by_name}?sslmode=verify-full"),
+    ] {
+        let said = Store::open(&refused).await.err().expect("it was spoken to").to_string();
+        assert!(said.contains("certificate"), "{said}");
+    }
+}
