@@ -289,3 +289,20 @@ fn a_refusal_has_an_exit_code_of_its_own() {
     assert!(text(&again).contains("is another host running there"), "{}", text(&again));
     assert!(serving.terminate().success());
 }
+
+#[test]
+fn hostile_09_odd_tenant_ids_are_a_usage_error_on_the_command_line() {
+    let desk = Desk::new();
+    let long = "a".repeat(10 << 10);
+    for odd in ["", "a", "../b", "a:b", "Acme", "_host", "\u{430}cme-corp", long.as_str()] {
+        for command in [&["tenant", "show", odd][..], &["audit", "list", odd], &["invoke", odd, "a.b", "{}"]] {
+            let said = desk.clawhold(command);
+            assert_eq!(
+                said.status.code(),
+                Some(2),
+                "{command:.40?}: {}",
+                text(&said).chars().take(300).collect::<String>()
+            );
+        }
+    }
+}

@@ -268,3 +268,57 @@ fn each_problem_is_documented() {
         assert!(shown["help"].as_str().unwrap().len() > 20, "{shown}");
     }
 }
+
+/// Ids that are none: other spellings, other alphabets, other parts of a system.
+const ODD_TENANTS: [&str; 14] = [
+    "",
+    "a",
+    "..",
+    "../b",
+    "a/b",
+    "a:b",
+    "a b",
+    "a\0b",
+    "Acme-corp",
+    "ACME",
+    "_host",
+    "acme_corp",
+    "\u{430}cme-corp",
+    "acme-corp\u{200b}",
+];
+
+#[test]
+fn hostile_09_odd_tenant_ids_are_refused_alike_on_every_surface() {
+    let test = TestHost::start();
+    let long = "a".repeat(10 << 10);
+    let unknown = test.get("/v1/tenants/nobody", &test.operator);
+    for odd in ODD_TENANTS.into_iter().chain([long.as_str()]) {
+        let shown = odd.chars().take(20).collect::<String>();
+        // The one parser, which all surfaces share.
+        assert!(odd.parse::<clawhold_tenancy::TenantId>().is_err(), "{shown:?}");
+        // A path: as a tenant that does not exist. An empty one is another route.
+        if !odd.is_empty() {
+            let encoded: String = odd.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            for rest in ["", "/tokens", "/audit"] {
+                let answer = test.get(&format!("/v1/tenants/{encoded}{rest}"), &test.operator);
+                let as_unknown = answer.status == 404 && answer.body["detail"] == "tenant does not exist";
+                // An operator may not read a tenant's log, whoever that is.
+                let as_forbidden = rest == "/audit" && answer.status == 404;
+                assert!(as_unknown || as_forbidden, "{shown:?}{rest}: {} {}", answer.status, answer.body);
+            }
+            assert_eq!(test.get(&format!("/v1/tenants/{encoded}"), &test.operator).body, unknown.body, "{shown:?}");
+        }
+        // A body: refused, with the place, and not echoed whole.
+        let made = test.send("POST", "/v1/tenants", &test.operator, &json!({ "id": odd }));
+        assert_eq!(made.status, 422, "{shown:?}: {}", made.body);
+        assert!(made.body.to_string().len() < 1000, "{shown:?}");
+        // The configuration.
+        let yaml = format!("tenant_quotas:\n  {}:\n    max_concurrent_runs: 1\n", serde_json::to_string(odd).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clawhold.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        assert!(clawhold_cli::config::Config::load(Some(&file), &Default::default()).is_err(), "{shown:?}");
+    }
+    let listed = test.get("/v1/tenants", &test.operator).ok();
+    assert_eq!(listed["items"], json!([]), "one of them was made");
+}
