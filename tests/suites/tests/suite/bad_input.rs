@@ -317,7 +317,10 @@ fn hostile_09_odd_tenant_ids_are_refused_alike_on_every_surface() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("clawhold.yaml");
         std::fs::write(&file, yaml).unwrap();
-        assert!(clawhold_cli::config::Config::load(Some(&file), &std::collections::HashMap::new()).is_err(), "{shown:?}");
+        assert!(
+            clawhold_cli::config::Config::load(Some(&file), &std::collections::HashMap::new()).is_err(),
+            "{shown:?}"
+        );
     }
     let listed = test.get("/v1/tenants", &test.operator).ok();
     assert_eq!(listed["items"], json!([]), "one of them was made");
