@@ -43,7 +43,7 @@ fn a_broken_rule_names_the_crate_the_dependency_and_the_rule() {
         ("host/cli", "skills/northwind/crm", "the host sees the crates of its own layers only"),
         ("host/runtime", "wasmtime", "know the engine (host/sandbox, host/capabilities, tests/bench)"),
         ("host/api", "wasmtime-wasi", "know the engine"),
-        ("host/runtime", "sqlx", "no query outside of a store's transaction (host/store)"),
+        ("host/runtime", "sqlx", "no query outside of a store's transaction (host/store, tests/suites)"),
         ("tests/support", "sqlx-core", "no query outside of a store's transaction"),
         ("host/cli", "axum", "use-cases know nothing of HTTP"),
         ("host/api", "clap_complete", "only the program reads a command line (host/cli)"),
