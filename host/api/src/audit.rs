@@ -1,6 +1,7 @@
 //! `/v1/tenants/{tenant}/audit`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -23,6 +24,10 @@ use crate::gate::Allowed;
 use crate::lines::{Gone, LINES, Lines, Writer};
 use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
+
+/// Bytes of an export that are sent at a time, and how long a reader may take for them.
+const CHUNK: usize = 64 << 10;
+const READER: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
 pub(crate) struct EntryView {
@@ -99,14 +104,19 @@ async fn write_export(host: &Host, allowed: &Allowed<ReadAudit>, lines: &Writer)
             };
             let place = (entry.seq, entry.prev_hash, entry.hash);
             text += &line(&Line::of(place, &entry.event, run.as_deref(), &sealed, detail.as_deref()));
-        }
-        if let Err(Gone) = lines.send_text(std::mem::take(&mut text)).await {
-            return Ok(());
+            if text.len() >= CHUNK && heard(lines, &mut text).await.is_err() {
+                return Ok(());
+            }
         }
     }
     text += &line(&End { head: export.head.clone() });
-    let _heard = lines.send_text(text).await;
+    let _either_way = heard(lines, &mut text).await;
     Ok(())
+}
+
+/// Sends what there is. A reader that takes nothing for so long has gone, whatever its connection says.
+async fn heard(lines: &Writer, text: &mut String) -> Result<(), Gone> {
+    tokio::time::timeout(READER, lines.send_text(std::mem::take(text))).await.unwrap_or(Err(Gone))
 }
 
 fn line(value: &impl Serialize) -> String {

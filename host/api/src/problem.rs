@@ -50,12 +50,7 @@ const TYPES: [(&str, u16, &str, &str); 17] = [
         "The run was stopped",
         "`reason` says why and `remedy` what would help. With reason `deadline` the status is 504.",
     ),
-    (
-        "quota",
-        429,
-        "The tenant's quota is used up",
-        "`dimension`, `limit` and `used` say which; wait for `Retry-After` seconds.",
-    ),
+    ("quota", 429, "A quota is used up", "`dimension`, `limit` and `used` say which; wait for `Retry-After` seconds."),
     ("internal", 500, "The host failed", "Tell the operator the id in `Clawhold-Request`."),
     (
         "unrecorded",
@@ -94,6 +89,10 @@ impl Failed {
             Problem::Consent { expected, adds } => ("consent-required", json!({ "consent": expected, "adds": adds })),
             Problem::Package(_) => ("package-refused", json!({})),
             Problem::Quota { dimension, limit, used } => {
+                ("quota", json!({ "dimension": dimension, "limit": limit, "used": used }))
+            }
+            Problem::FailedTooOften { limit, used } => {
+                let dimension = "failed_authentications_per_minute";
                 ("quota", json!({ "dimension": dimension, "limit": limit, "used": used }))
             }
             Problem::Skill { run, kind, .. } => ("skill-error", json!({ "kind": kind, "run": run })),

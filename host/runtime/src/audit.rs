@@ -1,5 +1,8 @@
 //! Reading, verifying and exporting a tenant's audit log, and noting what was refused.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use clawhold_store::StoreError;
 use clawhold_store::audit::Verification;
 use clawhold_tenancy::audit::{Chain, Event, Head, Outcome, PublicKey, SignedHead};
@@ -9,18 +12,51 @@ use clawhold_tenancy::{Context, Permit, Scope, TenantId};
 use crate::details::Detail;
 use crate::{Entry, Host, Problem};
 
-/// Entries that an export holds in memory at a time.
-const PAGE: u32 = 500;
+/// Entries that an export holds in memory at a time. 50: each is bounded by what a run may write.
+const PAGE: u32 = 50;
+/// Exports of one tenant at a time: a reader may be slow, and what was read for it waits in memory.
+const EXPORTS: u64 = 2;
 
 /// A tenant's log, piece by piece: each is read when it is asked for, so that a slow reader keeps no transaction open.
 pub struct Export<'h> {
     host: &'h Host,
     tenant: TenantId,
+    _place: ExportPlace,
     at: i64,
     /// The entry behind which it begins.
     pub start: Head,
     /// Where it ends: entries that come later are not in it.
     pub head: SignedHead,
+}
+
+/// The exports that are under way, by tenant.
+#[derive(Default)]
+pub(crate) struct Exports(Arc<Mutex<HashMap<TenantId, u64>>>);
+
+struct ExportPlace(Arc<Mutex<HashMap<TenantId, u64>>>, TenantId);
+
+impl Exports {
+    fn place(&self, tenant: &TenantId) -> Result<ExportPlace, Problem> {
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = under_way.entry(tenant.clone()).or_insert(0);
+        if *used >= EXPORTS {
+            return Err(Problem::Quota { dimension: "exports", limit: EXPORTS, used: *used });
+        }
+        *used += 1;
+        Ok(ExportPlace(Arc::clone(&self.0), tenant.clone()))
+    }
+}
+
+impl Drop for ExportPlace {
+    fn drop(&mut self) {
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(used) = under_way.get_mut(&self.1) {
+            *used -= 1;
+            if *used == 0 {
+                under_way.remove(&self.1);
+            }
+        }
+    }
 }
 
 impl Host {
@@ -91,10 +127,11 @@ impl Host {
     /// Begins an export of the tenant's log as it stands now.
     pub async fn export_audit(&self, permit: &Permit<ReadAudit>) -> Result<Export<'_>, Problem> {
         let tenant = permit.tenant().clone();
+        let place = self.exports.place(&tenant)?;
         let mut tx = self.store.tenant(&tenant).await?;
         let (start, head) = (tx.audit_start().await?, tx.audit_head().await?);
         let head = self.heads.sign(tenant.as_str(), head);
-        Ok(Export { host: self, tenant, at: start.seq, start, head })
+        Ok(Export { host: self, tenant, _place: place, at: start.seq, start, head })
     }
 
     /// Notes that a token asked for what it may not have. Told to the tenant it belongs to, or to the host, and not

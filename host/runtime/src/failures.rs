@@ -76,7 +76,7 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 fn too_many(used: u64) -> Problem {
-    Problem::Quota { dimension: "failed_authentications_per_minute", limit: FAILURES, used }
+    Problem::FailedTooOften { limit: FAILURES, used }
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
         }
         // Another address of the same network, which is the same attacker's.
         let again = failures.note("2001:db8::2".parse().unwrap());
-        assert!(matches!(again, Problem::Quota { used: 301, .. }), "{again}");
+        assert!(matches!(again, Problem::FailedTooOften { used: 301, .. }), "{again}");
         assert!(matches!(failures.note(neighbour), Problem::Unauthenticated));
         // A right token of the attacker's own address is still looked up, one at a time.
         assert_eq!(failures.look_up(attacker, async { 7 }).await.unwrap(), 7);
@@ -101,7 +101,7 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(10), &mut held).await.is_err());
         assert_eq!(failures.look_up(neighbour, async { 7 }).await.unwrap(), 7);
         let refused = failures.look_up(attacker, async { 7 }).await.unwrap_err();
-        assert!(matches!(refused, Problem::Quota { .. }), "{refused}");
+        assert!(matches!(refused, Problem::FailedTooOften { .. }), "{refused}");
     }
 
     #[test]

@@ -81,6 +81,12 @@ pub(crate) async fn listen(host: Weak<Host>, mut changes: clawhold_store::Change
                     host.auth.forget(&id).await;
                 }
             }
+            Change::Installs(id) => {
+                host.fresh.changes.fetch_add(1, Ordering::SeqCst);
+                if let Ok(id) = id.parse() {
+                    host.resolved.forget(&id);
+                }
+            }
             Change::Tenant(id) => {
                 host.fresh.changes.fetch_add(1, Ordering::SeqCst);
                 if let Ok(id) = id.parse() {

@@ -177,6 +177,8 @@ impl Host {
         answer: &Result<Invoked, Problem>,
     ) -> Result<(), Problem> {
         let run = record.id;
+        // Until it is committed: a repeat before that would run the guest again.
+        let _under_way = keep.under_way();
         let of = Chain::Tenant(tenant);
         let recorded = async {
             let events = self.details.seal_all(of, events).await?;

@@ -90,6 +90,7 @@ pub struct Host {
     admission: admission::Admission,
     publications: packages::Publications,
     under_way: kept::UnderWay,
+    exports: audit::Exports,
     /// One verification of a chain at a time.
     verifying: Semaphore,
 }
@@ -118,6 +119,7 @@ impl Host {
             admission: admission::Admission::default(),
             publications: packages::Publications::default(),
             under_way: kept::UnderWay::default(),
+            exports: audit::Exports::default(),
             verifying: Semaphore::new(1),
         });
         tokio::spawn(heads::keep(Arc::downgrade(&host)));

@@ -58,6 +58,16 @@ pub enum Problem {
         /// What is in use.
         used: u64,
     },
+    /// Too many requests from one address had no valid token.
+    #[error(
+        "{used} requests from this address had no valid token within a minute, and {limit} may; send a valid one, later"
+    )]
+    FailedTooOften {
+        /// How many may.
+        limit: u64,
+        /// How many had none.
+        used: u64,
+    },
     /// The skill itself said no.
     #[error("{message}")]
     Skill {

@@ -172,7 +172,7 @@ impl TenantTx<Write> {
         .execute(&mut *self.tx)
         .await
         .map_err(failed("put an install"))?;
-        driver::tell(&mut self.tx, &Change::Tenant(self.tenant.to_string())).await?;
+        driver::tell(&mut self.tx, &Change::Installs(self.tenant.to_string())).await?;
         sqlx::query("DELETE FROM install_skills WHERE tenant_id = $1 AND package = $2")
             .bind(self.tenant.as_str())
             .bind(put.package.as_str())
@@ -197,7 +197,7 @@ impl TenantTx<Write> {
             .execute(&mut *self.tx)
             .await
             .map_err(failed("remove an install"))?;
-        driver::tell(&mut self.tx, &Change::Tenant(self.tenant.to_string())).await?;
+        driver::tell(&mut self.tx, &Change::Installs(self.tenant.to_string())).await?;
         Ok(removed.rows_affected() > 0)
     }
 

@@ -14,7 +14,7 @@ struct Kept<T> {
     slot: Slot,
     render: Render<T>,
     /// Whatever must last as long as the request is under way.
-    _under_way: Arc<dyn Send + Sync>,
+    under_way: Arc<dyn Send + Sync>,
 }
 
 /// Under what an answer is kept.
@@ -41,7 +41,12 @@ impl<T> Keep<T> {
         under_way: Arc<dyn Send + Sync>,
         render: impl FnOnce(&T) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        Self(Some(Kept { slot, render: Box::new(render), _under_way: under_way }))
+        Self(Some(Kept { slot, render: Box::new(render), under_way }))
+    }
+
+    /// What lasts as long as the request is under way: to be held until its work is committed.
+    pub fn under_way(&self) -> Option<Arc<dyn Send + Sync>> {
+        self.0.as_ref().map(|kept| Arc::clone(&kept.under_way))
     }
 
     /// The bytes to keep and where, if something is to be kept.

@@ -364,7 +364,7 @@ async fn changes_are_told_to_other_hosts_and_silence_is_noticed() {
     assert!(tx.remove_install(&"northwind/crm".parse().unwrap(), None).await.unwrap());
     tx.commit(event("x.y")).await.unwrap();
     assert_eq!(changes.next().await, Change::Token("aaaaaaaaaaaa".to_owned()));
-    assert_eq!(changes.next().await, Change::Tenant("acme-corp".to_owned()));
+    assert_eq!(changes.next().await, Change::Installs("acme-corp".to_owned()));
     let mut superuser = connect(&database.at.superuser).await;
     let listens = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE query LIKE 'LISTEN%' AND datname = current_database()";

@@ -266,3 +266,25 @@ fn the_worked_example_of_the_docs_is_what_the_code_makes() {
         assert_eq!(verify_in_python(&python, &lines, key), Ok(2));
     }
 }
+
+#[test]
+fn a_tenant_that_reads_its_exports_slowly_has_two_of_them_and_another_has_its_own() {
+    use clawhold_tenancy::permit::ReadAudit;
+    use clawhold_tenancy::{Context, Role, Scope, TenantId};
+    let test = TestHost::start();
+    test.tenant("acme-corp");
+    test.tenant("globex");
+    let permit = |name: &str| {
+        let tenant: TenantId = name.parse().unwrap();
+        Context::of_host("test", Scope::Tenant(tenant.clone()), Role::Auditor).permit::<ReadAudit>(&tenant).unwrap()
+    };
+    let (acme, globex) = (permit("acme-corp"), permit("globex"));
+    let begin = |permit| test.runtime.block_on(test.host.export_audit(permit));
+    let (first, second) = (begin(&acme).unwrap(), begin(&acme).unwrap());
+    let Err(refused) = begin(&acme) else { panic!("a third export was begun") };
+    assert!(refused.to_string().contains("exports"), "{refused}");
+    assert!(begin(&globex).is_ok());
+    drop(first);
+    assert!(begin(&acme).is_ok());
+    drop(second);
+}

@@ -28,8 +28,11 @@ pub enum Change {
     Deaf,
     /// A token was revoked.
     Token(String),
-    /// A tenant's state or what it has installed is another.
+    /// A tenant's state is another.
     Tenant(String),
+    /// What a tenant has installed is another. Apart from the above: tenants do this themselves, as often as they like, and it
+    /// must cost others nothing.
+    Installs(String),
 }
 
 /// Changes as they come.
@@ -93,6 +96,7 @@ fn read(payload: &str) -> Option<Change> {
     match payload.split_once(' ')? {
         ("token", id) => Some(Change::Token(id.to_owned())),
         ("tenant", id) => Some(Change::Tenant(id.to_owned())),
+        ("installs", id) => Some(Change::Installs(id.to_owned())),
         _ => None,
     }
 }
@@ -102,6 +106,7 @@ pub(in crate::driver) async fn tell(connection: &mut AnyConnection, change: &Cha
     let payload = match change {
         Change::Token(id) => format!("token {id}"),
         Change::Tenant(id) => format!("tenant {id}"),
+        Change::Installs(id) => format!("installs {id}"),
         Change::Listening | Change::Deaf => return Ok(()),
     };
     sqlx::query("SELECT pg_notify($1, $2)")
