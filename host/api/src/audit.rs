@@ -14,6 +14,7 @@ use clawhold_tenancy::audit::SignedHead;
 use clawhold_tenancy::audit::export::{Begin, End, FORMAT, Line};
 use clawhold_tenancy::permit::ReadAudit;
 use http::header::CONTENT_TYPE;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -29,7 +30,8 @@ use crate::problem::Failed;
 const CHUNK: usize = 64 << 10;
 const READER: Duration = Duration::from_secs(30);
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditEntry")]
 pub(crate) struct EntryView {
     seq: i64,
     at: String,
@@ -48,6 +50,33 @@ pub(crate) struct EntryView {
     hash: String,
 }
 
+/// Whether a chain is whole.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Verdict")]
+pub(crate) enum Verdict {
+    /// It is.
+    Whole {
+        /// `true`.
+        verified: bool,
+        /// Number of the first entry that is still kept.
+        first: i64,
+        /// How many there are.
+        entries: i64,
+        /// Hash of the last one.
+        head: String,
+    },
+    /// It is not.
+    Broken {
+        /// `false`.
+        verified: bool,
+        /// Number of the first entry that does not fit.
+        seq: i64,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
 pub(crate) async fn list(
     State(host): State<Arc<Host>>,
     allowed: Allowed<ReadAudit>,
@@ -62,12 +91,12 @@ pub(crate) async fn head(State(host): State<Arc<Host>>, allowed: Allowed<ReadAud
     Ok(Json(host.audit_head(&allowed.permit).await?))
 }
 
-pub(crate) async fn verify(State(host): State<Arc<Host>>, allowed: Allowed<ReadAudit>) -> Answer<Value> {
+pub(crate) async fn verify(State(host): State<Arc<Host>>, allowed: Allowed<ReadAudit>) -> Answer<Verdict> {
     Ok(Json(match host.audit_verify(&allowed.permit).await? {
         Verification::Verified { start, entries, head } => {
-            json!({ "verified": true, "first": start.seq + 1, "entries": entries, "head": hex(&head.hash) })
+            Verdict::Whole { verified: true, first: start.seq + 1, entries, head: hex(&head.hash) }
         }
-        Verification::Broken { seq, why } => json!({ "verified": false, "seq": seq, "why": why }),
+        Verification::Broken { seq, why } => Verdict::Broken { verified: false, seq, why },
     }))
 }
 

@@ -128,7 +128,7 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
 
 /// Lets a request through to its handler with a permit for action `A`, or answers why not.
 pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
-    State((host, query)): State<(Arc<Host>, &'static [&'static str])>,
+    State((host, query)): State<(Arc<Host>, Arc<[String]>)>,
     path: Result<Path<HashMap<String, String>>, PathRejection>,
     mut request: Request,
     next: Next,
@@ -143,7 +143,7 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
     let path = path.map(|Path(path)| path).unwrap_or_default();
     match R::permit(&cx, &path) {
         Ok(permit) => {
-            if let Some(unknown) = unknown_key(request.uri().query().unwrap_or_default(), query) {
+            if let Some(unknown) = unknown_key(request.uri().query().unwrap_or_default(), &query) {
                 let may = if query.is_empty() { "nothing".to_owned() } else { query.join(", ") };
                 let detail = format!("{unknown:?} is not known here; the query may have {may}");
                 return Failed(Problem::Invalid { place: "query".to_owned(), detail }).into_response();
@@ -184,9 +184,9 @@ async fn authenticate(host: &Host, headers: &HeaderMap, from: IpAddr, id: Reques
 }
 
 /// A key that the route does not know: a typo would otherwise be ignored.
-fn unknown_key(query: &str, known: &[&str]) -> Option<String> {
+fn unknown_key(query: &str, known: &[String]) -> Option<String> {
     let mut keys = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    let unknown = keys.find(|key| !key.is_empty() && !known.contains(key))?;
+    let unknown = keys.find(|key| !key.is_empty() && known.iter().all(|known| known != key))?;
     Some(unknown.chars().take(64).collect())
 }
 

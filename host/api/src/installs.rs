@@ -11,6 +11,7 @@ use clawhold_tenancy::permit::{ListInstalls, PlanInstall, PutInstall, RemoveInst
 use clawhold_tenancy::policy::Policy;
 use clawhold_tenancy::{Digest, PackageName, SecretName};
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -21,7 +22,7 @@ use crate::once::{Reply, if_match, once};
 use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlanAsk {
     version: Option<semver::Version>,
@@ -31,7 +32,7 @@ pub(crate) struct PlanAsk {
     reveal: BTreeSet<SecretName>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewInstall {
     version: semver::Version,
@@ -42,7 +43,8 @@ pub(crate) struct NewInstall {
     consent: Digest,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "InstallPlan")]
 pub(crate) struct PlanView {
     package: String,
     version: String,
@@ -56,14 +58,16 @@ pub(crate) struct PlanView {
     consent: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PlannedSecret")]
 struct SecretView {
     name: String,
     purpose: String,
     asks_to_read: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Install")]
 pub(crate) struct InstallView {
     package: String,
     version: String,

@@ -8,6 +8,7 @@ mod installs;
 mod lines;
 mod market;
 mod once;
+mod openapi;
 mod page;
 mod problem;
 mod routes;
@@ -18,5 +19,5 @@ mod skills;
 mod tenants;
 mod tokens;
 
-pub use routes::{Row, table};
+pub use routes::{Row, description, table};
 pub use server::{serve, serve_operations};

@@ -16,6 +16,7 @@ use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -28,7 +29,8 @@ use crate::once::{Known, Reply, known, replayed};
 use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PublishedPackage")]
 pub(crate) struct Published {
     name: String,
     version: String,
@@ -38,7 +40,8 @@ pub(crate) struct Published {
 }
 
 /// A skill with its schemas as JSON, which is what agents want.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Skill")]
 pub(crate) struct SkillView {
     pub(crate) name: String,
     pub(crate) description: String,
@@ -46,13 +49,15 @@ pub(crate) struct SkillView {
     pub(crate) output_schema: Value,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Package")]
 pub(crate) struct PackageView {
     name: String,
     created: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PackageVersion")]
 pub(crate) struct VersionView {
     name: String,
     version: String,
@@ -78,7 +83,7 @@ impl PackagePath {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VersionQuery {
     version: Option<semver::Version>,

@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 problem documents.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
@@ -8,6 +10,8 @@ use clawhold_runtime::Problem;
 use clawhold_tenancy::run::Reason;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::once::Reply;
@@ -60,6 +64,9 @@ const TYPES: [(&str, u16, &str, &str); 17] = [
     ),
     ("unavailable", 503, "The host cannot serve this now", "Send the same again after `Retry-After` seconds."),
 ];
+
+/// The status of a run that was stopped because its time was over.
+const DEADLINE: u16 = 504;
 
 /// A problem as an answer.
 pub(crate) struct Failed(pub(crate) Problem);
@@ -133,7 +140,7 @@ pub(crate) async fn no_such_method() -> Response {
 }
 
 /// `GET /problems`
-pub(crate) async fn list() -> Json<Value> {
+pub(crate) async fn list() -> Json<Vec<TypeView>> {
     Json(TYPES.iter().map(described).collect())
 }
 
@@ -145,8 +152,59 @@ pub(crate) async fn show(name: Result<Path<String>, PathRejection>) -> Response 
     }
 }
 
-fn described((name, status, title, help): &(&str, u16, &str, &str)) -> Value {
-    json!({ "type": format!("/problems/{name}"), "status": status, "title": title, "help": help })
+fn described((name, status, title, help): &(&'static str, u16, &'static str, &'static str)) -> TypeView {
+    TypeView { kind: format!("/problems/{name}"), status: *status, title, help }
+}
+
+/// A type of problem.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ProblemType")]
+pub(crate) struct TypeView {
+    #[serde(rename = "type")]
+    kind: String,
+    status: u16,
+    title: &'static str,
+    /// What it means, and what to do.
+    help: &'static str,
+}
+
+/// Every status that a problem has.
+pub(crate) fn statuses() -> BTreeSet<u16> {
+    TYPES.iter().map(|row| row.1).chain([DEADLINE]).collect()
+}
+
+/// The titles of the problems with this status.
+pub(crate) fn titles(status: u16) -> Vec<&'static str> {
+    let of = if status == DEADLINE { row("run-limit").1 } else { status };
+    TYPES.iter().filter(|row| row.1 == of && (status != DEADLINE || row.0 == "run-limit")).map(|row| row.2).collect()
+}
+
+/// The form of a problem.
+pub(crate) fn schema() -> Value {
+    let types: Vec<String> = TYPES.iter().map(|row| format!("/problems/{}", row.0)).collect();
+    let text = |text: &str| json!({ "type": "string", "description": text });
+    json!({
+        "type": "object",
+        "description": "RFC 9457. `GET` the type for what it means.",
+        "required": ["type", "title", "status", "detail"],
+        "additionalProperties": false,
+        "properties": {
+            "type": { "enum": types },
+            "title": text("The type, for people"),
+            "status": { "type": "integer", "enum": statuses() },
+            "detail": text("What is wrong here, and what to do"),
+            "place": text("Of `invalid-input`: where"),
+            "consent": text("Of `consent-required`: the word that accepts the plan"),
+            "adds": { "type": "array", "items": { "type": "string" }, "description": "Of `consent-required`: what is new" },
+            "dimension": text("Of `quota`: which"),
+            "limit": { "type": "integer", "description": "Of `quota` and `too-large`: how much is allowed" },
+            "used": { "type": "integer", "description": "Of `quota`: how much is used" },
+            "kind": text("Of `skill-error`: the skill's own word"),
+            "reason": { "enum": Reason::ALL, "description": "Of `run-limit`: why the run ended" },
+            "remedy": text("Of `run-limit`: what would help"),
+            "run": { "type": "string", "format": "uuid", "description": "The run that the problem is of" },
+        },
+    })
 }
 
 fn row(name: &str) -> &'static (&'static str, u16, &'static str, &'static str) {
@@ -165,7 +223,7 @@ fn body_of(name: &str, detail: &str, members: Value) -> Map<String, Value> {
         ("detail".to_owned(), json!(detail)),
     ]);
     if members.get("reason") == Some(&json!(Reason::Deadline)) {
-        body.insert("status".to_owned(), json!(504));
+        body.insert("status".to_owned(), json!(DEADLINE));
     }
     if let Value::Object(members) = members {
         body.extend(members);

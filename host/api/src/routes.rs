@@ -8,15 +8,23 @@ use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use clawhold_runtime::Host;
+use clawhold_tenancy::audit::SignedHead;
 use clawhold_tenancy::permit as can;
 use clawhold_tenancy::permit::{Action, Market};
 use clawhold_tenancy::{Publisher, Role, TenantId};
 
+use serde_json::Value;
+
 use crate::gate::{Resource, gate};
-use crate::{audit, installs, market, problem, runs, secrets, skills, tenants, tokens};
+use crate::openapi::{Document, Operation};
+use crate::page::{Page, PageQuery};
+use crate::{audit, installs, market, openapi, problem, runs, secrets, skills, tenants, tokens};
+
+/// What an `ETag` is.
+const REVISION: &str = "The revision, for `If-Match`";
 
 /// One line of the matrix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Row {
     /// `GET`, `POST`, …
     pub method: &'static str,
@@ -24,14 +32,11 @@ pub struct Row {
     pub path: &'static str,
     /// The action's name.
     pub action: &'static str,
-    /// The keys that its query may have; any other is refused.
-    pub query: &'static [&'static str],
     /// Who may.
     pub roles: &'static [Role],
+    /// What it is for, takes and gives.
+    pub(crate) operation: Operation,
 }
-
-/// The query of a list.
-const PAGE: &[&str] = &["limit", "after"];
 
 /// Routes and their rows, built together so that neither can be without the other.
 struct Routes {
@@ -44,46 +49,50 @@ impl Routes {
     fn get<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
-        query: &'static [&'static str],
         handler: H,
+        operation: Operation,
     ) -> Self {
-        self.add::<A, R>("GET", path, query, get(handler))
+        self.add::<A, R>("GET", path, get(handler), operation)
     }
 
     fn post<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
         handler: H,
+        operation: Operation,
     ) -> Self {
-        self.add::<A, R>("POST", path, &[], post(handler))
+        self.add::<A, R>("POST", path, post(handler), operation)
     }
 
     fn put<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
         handler: H,
+        operation: Operation,
     ) -> Self {
-        self.add::<A, R>("PUT", path, &[], put(handler))
+        self.add::<A, R>("PUT", path, put(handler), operation)
     }
 
     fn delete<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
         handler: H,
+        operation: Operation,
     ) -> Self {
-        self.add::<A, R>("DELETE", path, &[], delete(handler))
+        self.add::<A, R>("DELETE", path, delete(handler), operation)
     }
 
     fn add<A: Action + 'static, R: Resource<A>>(
         mut self,
         method: &'static str,
         path: &'static str,
-        query: &'static [&'static str],
         handler: MethodRouter<Arc<Host>>,
+        operation: Operation,
     ) -> Self {
-        let guarded = handler.route_layer(from_fn_with_state((Arc::clone(&self.host), query), gate::<A, R>));
+        let keys: Arc<[String]> = operation.keys().into();
+        let guarded = handler.route_layer(from_fn_with_state((Arc::clone(&self.host), keys), gate::<A, R>));
         self.router = self.router.route(path, guarded);
-        self.rows.push(Row { method, path, action: A::NAME, query, roles: A::ROLES });
+        self.rows.push(Row { method, path, action: A::NAME, roles: A::ROLES, operation });
         self
     }
 }
@@ -92,48 +101,197 @@ fn routes(host: Arc<Host>) -> Routes {
     use can::Host as HostResource;
     let routes = Routes { host, router: Router::new(), rows: Vec::new() };
     routes
-        .post::<can::CreateTenant, HostResource, _, _>("/v1/tenants", tenants::create)
-        .get::<can::ListTenants, HostResource, _, _>("/v1/tenants", PAGE, tenants::list)
-        .get::<can::ShowTenant, TenantId, _, _>("/v1/tenants/{tenant}", &[], tenants::show)
-        .post::<can::CreateHostToken, HostResource, _, _>("/v1/tokens", tokens::create_for_host)
+        .post::<can::CreateTenant, HostResource, _, _>(
+            "/v1/tenants",
+            tenants::create,
+            Operation::new("createTenant", "Add a tenant")
+                .takes::<tenants::NewTenant>()
+                .gives::<tenants::TenantView>(201),
+        )
+        .get::<can::ListTenants, HostResource, _, _>(
+            "/v1/tenants",
+            tenants::list,
+            Operation::new("listTenants", "The tenants").query::<PageQuery>().gives::<Page<tenants::TenantView>>(200),
+        )
+        .get::<can::ShowTenant, TenantId, _, _>(
+            "/v1/tenants/{tenant}",
+            tenants::show,
+            Operation::new("showTenant", "A tenant").gives::<tenants::TenantView>(200),
+        )
+        .post::<can::CreateHostToken, HostResource, _, _>(
+            "/v1/tokens",
+            tokens::create_for_host,
+            Operation::new("createHostToken", "Make a token of an operator or a publisher")
+                .takes::<tokens::NewHostToken>()
+                .gives::<tokens::Made>(201),
+        )
         .get::<can::ListHostTokens, HostResource, _, _>(
             "/v1/tokens",
-            &["publisher", "limit", "after"],
             tokens::list_of_host,
+            Operation::new("listHostTokens", "Operators' and publishers' tokens, without their secret half")
+                .query::<tokens::HostTokensQuery>()
+                .gives::<Page<tokens::TokenView>>(200),
         )
-        .delete::<can::RevokeHostToken, HostResource, _, _>("/v1/tokens/{token}", tokens::revoke_of_host)
-        .post::<can::CreateToken, TenantId, _, _>("/v1/tenants/{tenant}/tokens", tokens::create)
-        .get::<can::ListTokens, TenantId, _, _>("/v1/tenants/{tenant}/tokens", PAGE, tokens::list)
-        .delete::<can::RevokeToken, TenantId, _, _>("/v1/tenants/{tenant}/tokens/{token}", tokens::revoke)
-        .put::<can::PutSecret, TenantId, _, _>("/v1/tenants/{tenant}/secrets/{name}", secrets::put)
-        .get::<can::ListSecrets, TenantId, _, _>("/v1/tenants/{tenant}/secrets", &[], secrets::list)
-        .delete::<can::DeleteSecret, TenantId, _, _>("/v1/tenants/{tenant}/secrets/{name}", secrets::delete)
-        .post::<can::PublishPackage, Publisher, _, _>("/v1/market/packages", market::publish)
-        .get::<can::ShowPackage, Market, _, _>("/v1/market/packages", PAGE, market::list)
-        .get::<can::ShowPackage, Market, _, _>("/v1/market/packages/{publisher}/{name}", &["version"], market::show)
+        .delete::<can::RevokeHostToken, HostResource, _, _>(
+            "/v1/tokens/{token}",
+            tokens::revoke_of_host,
+            Operation::new("revokeHostToken", "Revoke a token of an operator or a publisher").gives_nothing(),
+        )
+        .post::<can::CreateToken, TenantId, _, _>(
+            "/v1/tenants/{tenant}/tokens",
+            tokens::create,
+            Operation::new("createToken", "Make a token of a tenant")
+                .takes::<tokens::NewToken>()
+                .gives::<tokens::Made>(201),
+        )
+        .get::<can::ListTokens, TenantId, _, _>(
+            "/v1/tenants/{tenant}/tokens",
+            tokens::list,
+            Operation::new("listTokens", "A tenant's tokens, without their secret half")
+                .query::<PageQuery>()
+                .gives::<Page<tokens::TokenView>>(200),
+        )
+        .delete::<can::RevokeToken, TenantId, _, _>(
+            "/v1/tenants/{tenant}/tokens/{token}",
+            tokens::revoke,
+            Operation::new("revokeToken", "Revoke a token of a tenant, on every node within a second").gives_nothing(),
+        )
+        .put::<can::PutSecret, TenantId, _, _>(
+            "/v1/tenants/{tenant}/secrets/{secret}",
+            secrets::put,
+            Operation::new("putSecret", "Store a new version of a secret")
+                .takes::<secrets::NewValue>()
+                .gives::<secrets::Stored>(200),
+        )
+        .get::<can::ListSecrets, TenantId, _, _>(
+            "/v1/tenants/{tenant}/secrets",
+            secrets::list,
+            Operation::new("listSecrets", "Secrets by name and version, without their values")
+                .gives::<Page<secrets::SecretView>>(200),
+        )
+        .delete::<can::DeleteSecret, TenantId, _, _>(
+            "/v1/tenants/{tenant}/secrets/{secret}",
+            secrets::delete,
+            Operation::new("deleteSecret", "Delete a secret with all its versions").gives_nothing(),
+        )
+        .post::<can::PublishPackage, Publisher, _, _>(
+            "/v1/market/packages",
+            market::publish,
+            Operation::new(
+                "publishPackage",
+                "Publish a package version; with `Accept: application/x-ndjson` the answer tells how far it is",
+            )
+            .takes_wasm()
+            .gives::<market::Published>(201)
+            .gives::<market::Published>(200)
+            .gives_lines(200),
+        )
+        .get::<can::ShowPackage, Market, _, _>(
+            "/v1/market/packages",
+            market::list,
+            Operation::new("listPackages", "The published packages")
+                .query::<PageQuery>()
+                .gives::<Page<market::PackageView>>(200),
+        )
+        .get::<can::ShowPackage, Market, _, _>(
+            "/v1/market/packages/{publisher}/{name}",
+            market::show,
+            Operation::new("showPackage", "A version of a package: the newest, or the one that `version` names")
+                .query::<market::VersionQuery>()
+                .gives::<market::VersionView>(200),
+        )
         .post::<can::PlanInstall, TenantId, _, _>(
             "/v1/tenants/{tenant}/installs/{publisher}/{name}/plan",
             installs::plan,
+            Operation::new("planInstall", "What an install would allow, and the word that consents to it")
+                .takes::<installs::PlanAsk>()
+                .gives::<installs::PlanView>(200),
         )
-        .put::<can::PutInstall, TenantId, _, _>("/v1/tenants/{tenant}/installs/{publisher}/{name}", installs::put)
-        .get::<can::ListInstalls, TenantId, _, _>("/v1/tenants/{tenant}/installs", PAGE, installs::list)
+        .put::<can::PutInstall, TenantId, _, _>(
+            "/v1/tenants/{tenant}/installs/{publisher}/{name}",
+            installs::put,
+            Operation::new("putInstall", "Install a package, or change an install")
+                .takes::<installs::NewInstall>()
+                .gives::<installs::InstallView>(200)
+                .field("ETag", REVISION)
+                .conditional(),
+        )
+        .get::<can::ListInstalls, TenantId, _, _>(
+            "/v1/tenants/{tenant}/installs",
+            installs::list,
+            Operation::new("listInstalls", "What is installed")
+                .query::<PageQuery>()
+                .gives::<Page<installs::InstallView>>(200),
+        )
         .get::<can::ListInstalls, TenantId, _, _>(
             "/v1/tenants/{tenant}/installs/{publisher}/{name}",
-            &[],
             installs::show,
+            Operation::new("showInstall", "An install").gives::<installs::InstallView>(200).field("ETag", REVISION),
         )
         .delete::<can::RemoveInstall, TenantId, _, _>(
             "/v1/tenants/{tenant}/installs/{publisher}/{name}",
             installs::remove,
+            Operation::new(
+                "removeInstall",
+                "Remove an install: nothing of it runs any more, on any node, within a second",
+            )
+            .gives_nothing()
+            .conditional(),
         )
-        .get::<can::ListSkills, TenantId, _, _>("/v1/tenants/{tenant}/skills", PAGE, skills::list)
-        .post::<can::InvokeSkill, TenantId, _, _>("/v1/tenants/{tenant}/skills/{skill}/invoke", skills::invoke)
-        .get::<can::ShowRuns, TenantId, _, _>("/v1/tenants/{tenant}/runs", PAGE, runs::list)
-        .get::<can::ShowRuns, TenantId, _, _>("/v1/tenants/{tenant}/runs/{run}", &[], runs::show)
-        .get::<can::ReadAudit, TenantId, _, _>("/v1/tenants/{tenant}/audit", PAGE, audit::list)
-        .get::<can::ReadAudit, TenantId, _, _>("/v1/tenants/{tenant}/audit/head", &[], audit::head)
-        .get::<can::ReadAudit, TenantId, _, _>("/v1/tenants/{tenant}/audit/verify", &[], audit::verify)
-        .get::<can::ReadAudit, TenantId, _, _>("/v1/tenants/{tenant}/audit/export", &[], audit::export)
+        .get::<can::ListSkills, TenantId, _, _>(
+            "/v1/tenants/{tenant}/skills",
+            skills::list,
+            Operation::new("listSkills", "The skills that the token may call, with their schemas")
+                .query::<PageQuery>()
+                .gives::<Page<skills::Callable>>(200),
+        )
+        .post::<can::InvokeSkill, TenantId, _, _>(
+            "/v1/tenants/{tenant}/skills/{skill}/invoke",
+            skills::invoke,
+            Operation::new("invokeSkill", "Call a skill: the body is its input, as its `input_schema` says")
+                .takes::<Value>()
+                .gives::<skills::Answered<'static>>(200)
+                .field("Clawhold-Run", "The id of the run")
+                .or(504),
+        )
+        .get::<can::ShowRuns, TenantId, _, _>(
+            "/v1/tenants/{tenant}/runs",
+            runs::list,
+            Operation::new("listRuns", "Runs, the newest first, without their logs").query::<PageQuery>().gives::<Page<
+                runs::RunView,
+            >>(
+                200
+            ),
+        )
+        .get::<can::ShowRuns, TenantId, _, _>(
+            "/v1/tenants/{tenant}/runs/{run}",
+            runs::show,
+            Operation::new("showRun", "A run, with its log").gives::<runs::RunView>(200),
+        )
+        .get::<can::ReadAudit, TenantId, _, _>(
+            "/v1/tenants/{tenant}/audit",
+            audit::list,
+            Operation::new("listAudit", "Entries of the audit log, the newest first")
+                .query::<PageQuery>()
+                .gives::<Page<audit::EntryView>>(200),
+        )
+        .get::<can::ReadAudit, TenantId, _, _>(
+            "/v1/tenants/{tenant}/audit/head",
+            audit::head,
+            Operation::new("auditHead", "Where the audit log ends, signed by the host").gives::<SignedHead>(200),
+        )
+        .get::<can::ReadAudit, TenantId, _, _>(
+            "/v1/tenants/{tenant}/audit/verify",
+            audit::verify,
+            Operation::new("verifyAudit", "Whether the audit log is whole, or where it breaks first")
+                .gives::<audit::Verdict>(200),
+        )
+        .get::<can::ReadAudit, TenantId, _, _>(
+            "/v1/tenants/{tenant}/audit/export",
+            audit::export,
+            Operation::new("exportAudit", "The whole audit log as lines of JSON, in the form of docs/audit.md")
+                .gives_lines(200),
+        )
 }
 
 /// The whole matrix, for the golden file and for tests that walk it.
@@ -141,11 +299,19 @@ pub fn table(host: Arc<Host>) -> Vec<Row> {
     routes(host).rows
 }
 
+/// The description of the API, OpenAPI 3.1.
+pub fn description(host: Arc<Host>) -> Value {
+    openapi::document(&routes(host).rows)
+}
+
 pub(crate) fn router(host: Arc<Host>) -> Router {
-    routes(Arc::clone(&host))
+    let routes = routes(Arc::clone(&host));
+    let described = get(openapi::show).with_state(Document::of(&routes.rows));
+    routes
         .router
+        .route("/v1/openapi.json", described)
         .route("/problems", get(problem::list))
-        .route("/problems/{name}", get(problem::show))
+        .route("/problems/{problem}", get(problem::show))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(axum::middleware::from_fn(crate::gate::identify))

@@ -7,13 +7,15 @@ use axum::extract::State;
 use clawhold_runtime::{Host, Problem};
 use clawhold_tenancy::permit::ShowRuns;
 use clawhold_tenancy::run::{Egress, Reason, Record};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::body::{Answer, Asked, Named};
 use crate::gate::Allowed;
 use crate::page::{Page, PageQuery, rfc3339};
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Run")]
 pub(crate) struct RunView {
     id: String,
     skill: String,
@@ -40,7 +42,7 @@ pub(crate) struct RunView {
     log_dropped: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct SecretUse {
     name: String,
     version: i64,

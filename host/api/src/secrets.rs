@@ -12,6 +12,7 @@ use clawhold_tenancy::SecretName;
 use clawhold_tenancy::limits::REQUEST_BYTES;
 use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::body::{Answer, BodyHash, Named, whole};
@@ -21,26 +22,28 @@ use crate::page::{Page, rfc3339};
 use crate::problem::Failed;
 
 /// A value: a text, or named fields.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Value {
     Text(String),
     Fields(BTreeMap<String, String>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewValue {
     value: Value,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "StoredSecret")]
 pub(crate) struct Stored {
     name: String,
     version: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Secret")]
 pub(crate) struct SecretView {
     name: String,
     version: i64,
@@ -50,6 +53,7 @@ pub(crate) struct SecretView {
 
 #[derive(Deserialize)]
 pub(crate) struct Name {
+    #[serde(rename = "secret")]
     name: String,
 }
 

@@ -11,7 +11,9 @@ use clawhold_tenancy::SkillName;
 use clawhold_tenancy::limits::INPUT_BYTES;
 use clawhold_tenancy::permit::{InvokeSkill, ListSkills};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::body::{Answer, Asked, BodyHash, Named, whole};
@@ -21,7 +23,8 @@ use crate::once::{Known, Reply, known, replayed};
 use crate::page::{Page, PageQuery};
 use crate::problem::Failed;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CallableSkill")]
 pub(crate) struct Callable {
     #[serde(flatten)]
     skill: SkillView,
@@ -34,13 +37,16 @@ pub(crate) struct Name {
     skill: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Invoked")]
 pub(crate) struct Answered<'a> {
     run: RunView,
+    #[schemars(with = "Value")]
     output: &'a RawValue,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "InvokedRun")]
 struct RunView {
     id: String,
     skill: String,

@@ -9,6 +9,7 @@ use clawhold_runtime::{Host, Tenant};
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::permit::{CreateTenant, Host as HostResource, ListTenants, ShowTenant};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::body::{Answer, Asked, Sent};
@@ -18,7 +19,8 @@ use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
 /// A tenant, as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Tenant")]
 pub(crate) struct TenantView {
     id: String,
     tier: String,
@@ -35,7 +37,7 @@ fn view(tenant: &Tenant) -> TenantView {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewTenant {
     id: TenantId,

@@ -11,6 +11,7 @@ use clawhold_tenancy::permit::{
 };
 use clawhold_tenancy::{Publisher, SkillName, TokenId};
 use http::StatusCode;
+use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ use crate::once::{Reply, once};
 use crate::page::{Page, PageQuery, parse_rfc3339, rfc3339};
 use crate::problem::Failed;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
     name: String,
@@ -29,7 +30,7 @@ pub(crate) struct NewToken {
     expires: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewHostToken {
     name: String,
@@ -39,13 +40,15 @@ pub(crate) struct NewHostToken {
 }
 
 /// The only answer that ever holds a token.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MadeToken")]
 pub(crate) struct Made {
     id: String,
     token: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
 pub(crate) struct TokenView {
     id: String,
     name: String,
@@ -67,7 +70,7 @@ pub(crate) struct Id {
     token: TokenId,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HostTokensQuery {
     publisher: Option<Publisher>,

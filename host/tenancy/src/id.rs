@@ -1,8 +1,10 @@
 //! Identifiers, each parsed once and the same everywhere.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 use uuid::Uuid;
@@ -25,10 +27,12 @@ impl InvalidId {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $form:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $form:literal, $pattern:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Box<str>);
+
+        string_schema!($name, $form, $pattern);
 
         impl $name {
             /// The identifier as text.
@@ -46,6 +50,25 @@ macro_rules! text_id {
         }
 
         string_forms!($name);
+    };
+}
+
+/// The form as JSON Schema, for the description of the API.
+macro_rules! string_schema {
+    ($name:ident, $form:literal, $pattern:literal) => {
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "description": $form })
+            }
+        }
     };
 }
 
@@ -94,6 +117,7 @@ text_id!(
     TenantId,
     "tenant id",
     "2 to 63 of a-z, 0-9 and -, not starting with -",
+    "^[a-z0-9][a-z0-9-]{1,62}$",
     |t| slug(t, 63)
 );
 text_id!(
@@ -101,6 +125,7 @@ text_id!(
     Publisher,
     "publisher name",
     "2 to 63 of a-z, 0-9 and -, not starting with -",
+    "^[a-z0-9][a-z0-9-]{1,62}$",
     |t| slug(t, 63)
 );
 text_id!(
@@ -109,6 +134,7 @@ text_id!(
     SkillName,
     "skill name",
     "1 to 64 of letters, digits, _, . and -",
+    "^[a-zA-Z0-9_.-]{1,64}$",
     |t| word(t, 64)
 );
 text_id!(
@@ -116,6 +142,7 @@ text_id!(
     SecretName,
     "secret name",
     "1 to 63 of a-z, 0-9, _ and -, starting with a letter or digit",
+    "^[a-z0-9][a-z0-9_-]{0,62}$",
     |t| {
         (1..=63).contains(&t.len())
             && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
@@ -127,6 +154,7 @@ text_id!(
     TokenId,
     "token id",
     "12 to 32 lower-case hexadecimal digits",
+    "^[0-9a-f]{12,32}$",
     |t| (12..=32).contains(&t.len()) && t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 );
 text_id!(
@@ -134,6 +162,7 @@ text_id!(
     TraceId,
     "trace id",
     "32 lower-case hexadecimal digits, not all zero",
+    "^[0-9a-f]{32}$",
     |t| t.len() == 32 && t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && t.bytes().any(|b| b != b'0')
 );
 
@@ -191,6 +220,11 @@ impl FromStr for PackageName {
 }
 
 string_forms!(PackageName);
+string_schema!(
+    PackageName,
+    "publisher/name, each 2 to 63 of a-z, 0-9 and -",
+    "^[a-z0-9][a-z0-9-]{1,62}/[a-z0-9][a-z0-9-]{1,62}$"
+);
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
@@ -263,6 +297,8 @@ impl Digest {
         hex::encode(self.0)
     }
 }
+
+string_schema!(Digest, "sha256: and 64 hexadecimal digits", "^sha256:[0-9a-fA-F]{64}$");
 
 impl FromStr for Digest {
     type Err = InvalidId;

@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One mebibyte in bytes.
@@ -57,14 +58,14 @@ macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $key:ident in $unit:literal * $scale:expr,
         default $default:literal, ceiling $ceiling:literal, most $most:literal;)+) => {
         /// What one run may use.
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct RunLimits {
             $($(#[doc = $doc])+ pub $field: $type,)+
         }
 
         /// Limits as people write them, in the units of [`TABLE`]. A key that is not set asks for nothing.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct Asked {
             $($(#[doc = $doc])+ #[serde(skip_serializing_if = "Option::is_none")] pub $key: Option<u64>,)+

@@ -12,6 +12,7 @@
 //! # Ok::<(), clawhold_tenancy::manifest::ManifestError>(())
 //! ```
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -52,7 +53,7 @@ pub enum ManifestError {
 }
 
 /// A checked manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// What the package is.
@@ -75,8 +76,9 @@ pub struct Manifest {
 }
 
 /// `[package]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ManifestPackage")]
 pub struct Package {
     /// `publisher/name`.
     pub name: PackageName,
@@ -89,7 +91,7 @@ pub struct Package {
 }
 
 /// One `[[secrets]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretAsk {
     /// The tenant's secret of this name.
@@ -102,7 +104,7 @@ pub struct SecretAsk {
 }
 
 /// One `[[http]]`: requests to one host. Exactly one of `host` and `host_setting` is set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpAsk {
     /// A host name, or `*.` and a suffix; `:port` when it is not 443.
@@ -122,7 +124,7 @@ pub struct HttpAsk {
 }
 
 /// `[audit]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditAsk {
     /// The actions that it may record.
@@ -131,7 +133,7 @@ pub struct AuditAsk {
 }
 
 /// `[wasi]`: the component imports WASI 0.2, and is given clocks, randomness, a log for what it prints, and no more.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WasiAsk {
     /// Mebibytes of files that a run may keep in `/tmp` until it ends. None when not set, and then there is no

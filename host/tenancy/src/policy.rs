@@ -7,6 +7,7 @@ mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -16,7 +17,7 @@ use crate::{Digest, RunLimits, SecretName};
 pub use host::HostPattern;
 
 /// An HTTP method that a rule may allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "RFC 9110 and RFC 5789 say what they mean")]
 pub enum Method {
@@ -45,11 +46,12 @@ impl Method {
 }
 
 /// One allowed way out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpRule {
     /// `https`, or `http` for an origin that an install setting names.
     pub scheme: String,
     /// To which hosts.
+    #[schemars(with = "String")]
     pub host: HostPattern,
     /// With which methods.
     pub methods: BTreeSet<Method>,
@@ -60,7 +62,7 @@ pub struct HttpRule {
 }
 
 /// What an install may do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Policy {
     /// Secrets by name; the value says whether the skill may read it.
     pub secrets: BTreeMap<SecretName, bool>,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Head;
@@ -80,7 +81,7 @@ impl<'de> Deserialize<'de> for PublicKey {
 pub struct BadKey;
 
 /// A head that somebody does not have to believe: its signature says who states it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SignedHead {
     /// The chain's name: a tenant's id, or `_host`.
     pub chain: String,
@@ -88,13 +89,16 @@ pub struct SignedHead {
     pub seq: i64,
     /// Hash of the last entry.
     #[serde(with = "hex::serde")]
+    #[schemars(with = "String", regex(pattern = "^[0-9a-f]{64}$"))]
     pub hash: [u8; 32],
     /// When it was signed, in microseconds since 1970.
     pub at_us: i64,
     /// Who signed.
+    #[schemars(with = "String")]
     pub key: PublicKey,
     /// Over the bytes that `docs/audit.md` describes.
     #[serde(with = "hex::serde")]
+    #[schemars(with = "String", regex(pattern = "^[0-9a-f]{128}$"))]
     pub signature: [u8; 64],
 }
 

@@ -64,7 +64,7 @@ fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &T
         let path = row
             .path
             .replace("{publisher}/{name}", "northwind/probe")
-            .replace("{name}", "token")
+            .replace("{secret}", "token")
             .replace("{token}", "0123456789abcdef0123456789abcdef")
             .replace("{skill}", "probe.echo")
             .replace("{run}", "01900000-0000-7000-8000-000000000000");

@@ -8,7 +8,7 @@ use clawhold_api::Row;
 use clawhold_tenancy::Role;
 use serde_json::json;
 
-use crate::support::{TestHost, root};
+use crate::support::{TestHost, golden};
 
 #[test]
 fn the_matrix_is_the_golden_file() {
@@ -24,22 +24,14 @@ fn the_matrix_is_the_golden_file() {
         }
     }
     let text: String = text.lines().fold(String::new(), |all, line| all + line.trim_end() + "\n");
-    let golden = root().join("tests/suites/golden/roles.txt");
-    if std::env::var_os("CLAWHOLD_UPDATE_GOLDEN").is_some() {
-        std::fs::write(&golden, &text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
-    assert_eq!(
-        text, expected,
-        "the matrix changed; if that is meant, run with CLAWHOLD_UPDATE_GOLDEN=1 and read the diff"
-    );
+    golden("roles.txt", &text);
 }
 
 /// A path of a route with something in each place.
 fn filled(path: &str) -> String {
     path.replace("{tenant}", "acme-corp")
         .replace("{publisher}/{name}", "northwind/probe")
-        .replace("{name}", "token")
+        .replace("{secret}", "token")
         .replace("{token}", "0123456789abcdef0123456789abcdef")
         .replace("{skill}", "probe.echo")
         .replace("{run}", "01900000-0000-7000-8000-000000000000")
@@ -113,14 +105,14 @@ fn every_mutation_leaves_an_audit_entry() {
         ),
         (
             "PUT",
-            "/v1/tenants/{tenant}/secrets/{name}",
+            "/v1/tenants/{tenant}/secrets/{secret}",
             "/v1/tenants/acme-corp/secrets/token".into(),
             &admin,
             json!({ "value": "x" }).to_string().into(),
         ),
         (
             "DELETE",
-            "/v1/tenants/{tenant}/secrets/{name}",
+            "/v1/tenants/{tenant}/secrets/{secret}",
             "/v1/tenants/acme-corp/secrets/readable".into(),
             &admin,
             vec![],

@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use ureq::Agent;
 
+use crate::conforms::Described;
+
 /// Each of these functions as a test on either database.
 macro_rules! on_each_database {
     ($($name:ident),* $(,)?) => {
@@ -222,6 +224,21 @@ impl Api {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
+        let answer = self.sent(request, body);
+        self.described().check(method, path, &answer);
+        answer
+    }
+
+    /// What the API says of itself: the same in every host, so that one of them is asked, once.
+    fn described(&self) -> &'static Described {
+        static DESCRIBED: OnceLock<Described> = OnceLock::new();
+        DESCRIBED.get_or_init(|| {
+            let request = http::Request::builder().uri(format!("{}/v1/openapi.json", self.url));
+            Described::by(self.sent(request, None).ok())
+        })
+    }
+
+    fn sent(&self, request: http::request::Builder, body: Option<&[u8]>) -> Answer {
         let sent = match body {
             Some(body) => self.agent.run(request.body(body.to_vec()).unwrap()),
             None => self.agent.run(request.body(()).unwrap()),
@@ -338,6 +355,17 @@ pub(crate) fn build_failed(folder: &str) -> String {
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Holds a text against a file of `golden`, or writes it there when `CLAWHOLD_UPDATE_GOLDEN` is set.
+#[track_caller]
+pub(crate) fn golden(file: &str, text: &str) {
+    let path = root().join("tests/suites/golden").join(file);
+    if std::env::var_os("CLAWHOLD_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{file} changed; if that is meant, run with CLAWHOLD_UPDATE_GOLDEN=1 and read the diff");
 }
 
 /// The interpreter with what tests in Python need, which `cargo xtask test` sets up; without it a suite that needs it is left out,
