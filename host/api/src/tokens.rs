@@ -24,18 +24,30 @@ use crate::problem::Failed;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
+    /// What people call it: 1 to 64 printable bytes without #.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^#]+$"))]
     name: String,
+    #[schemars(extend("enum" = ["admin", "auditor", "caller"]))]
     role: String,
+    /// The skills that it may call; all when not given.
     skills: Option<Vec<SkillName>>,
+    /// RFC 3339; never when not given.
+    #[schemars(extend("format" = "date-time"))]
     expires: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewHostToken {
+    /// What people call it: 1 to 64 printable bytes without #.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^#]+$"))]
     name: String,
+    #[schemars(extend("enum" = ["operator", "publisher"]))]
     role: String,
+    /// Whose packages it publishes, if it is a publisher's.
     publisher: Option<Publisher>,
+    /// RFC 3339; never when not given.
+    #[schemars(extend("format" = "date-time"))]
     expires: Option<String>,
 }
 

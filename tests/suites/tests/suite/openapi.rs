@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use clawhold_tenancy::{Digest, PackageName, Publisher, SecretName, SkillName, TenantId, TokenId};
 use schemars::{JsonSchema, schema_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{TestHost, golden};
+use crate::support::{TestHost, golden, python, root};
 
 #[test]
 fn the_description_is_the_golden_file() {
@@ -93,20 +93,6 @@ fn the_form_of_an_id_in_the_description_is_the_form_that_is_read() {
         &digest.replace('a', "A"),
         &hex.repeat(4),
     ];
-    fn agree<T: JsonSchema + std::str::FromStr>(texts: &[&str]) {
-        let validator = jsonschema::validator_for(schema_for!(T).as_value()).unwrap();
-        let mut read = 0;
-        for text in texts {
-            assert_eq!(
-                validator.is_valid(&Value::from(*text)),
-                text.parse::<T>().is_ok(),
-                "{} {text:?}",
-                T::schema_name()
-            );
-            read += usize::from(text.parse::<T>().is_ok());
-        }
-        assert!(0 < read && read < texts.len(), "{}", T::schema_name());
-    }
     agree::<TenantId>(&texts);
     agree::<Publisher>(&texts);
     agree::<PackageName>(&texts);
@@ -114,4 +100,58 @@ fn the_form_of_an_id_in_the_description_is_the_form_that_is_read() {
     agree::<SkillName>(&texts);
     agree::<TokenId>(&texts);
     agree::<Digest>(&texts);
+}
+
+fn agree<T: JsonSchema + std::str::FromStr>(texts: &[&str]) {
+    let validator = jsonschema::validator_for(schema_for!(T).as_value()).unwrap();
+    let mut read = 0;
+    for text in texts {
+        assert_eq!(validator.is_valid(&Value::from(*text)), text.parse::<T>().is_ok(), "{} {text:?}", T::schema_name());
+        read += usize::from(text.parse::<T>().is_ok());
+    }
+    assert!(0 < read && read < texts.len(), "{}", T::schema_name());
+}
+
+/// What each role's fuzzing fills paths with, so that it gets behind the first 404.
+const KNOWN: &str = r#"
+[parameters]
+"path.tenant" = "acme-corp"
+"path.publisher" = "northwind"
+"path.name" = "probe"
+"path.skill" = "probe.echo"
+"path.secret" = "token"
+"#;
+
+#[test]
+fn a_tool_that_reads_the_description_finds_no_answer_outside_it() {
+    let Some(python) = python() else { return };
+    let test = TestHost::start();
+    let admin = test.with_probe("acme-corp", "https://acme.example.com");
+    test.invoke("acme-corp", &admin, "probe.echo", &json!({ "text": "x" })).ok();
+    let publisher = test.publisher("northwind");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("schemathesis.toml");
+    std::fs::write(&config, KNOWN).unwrap();
+    for (role, token) in [("admin", &admin), ("operator", &test.operator), ("publisher", &publisher)] {
+        let mut tool = std::process::Command::new(python.with_file_name("schemathesis"));
+        tool.env("SCHEMATHESIS_HOOKS", root().join("tests/python/schemathesis_hooks.py"));
+        tool.current_dir(&folder).args(["--config-file".as_ref(), config.as_os_str()]);
+        tool.args([
+            "run",
+            &format!("{}/v1/openapi.json", test.url),
+            "--header",
+            &format!("Authorization: Bearer {token}"),
+        ]);
+        // Much of what fits the description is refused for what is there: a name that is taken, a version that is not.
+        tool.args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"]);
+        tool.args(["--seed", "5", "--generation-deterministic"]);
+        tool.args(["--max-examples", "25", "--suppress-health-check", "all", "--continue-on-failure", "--no-color"]);
+        // The tool would else put tokens of its own in place of the right one.
+        tool.args(["--generation-with-security-parameters", "false"]);
+        let done = tool.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        eprintln!("{said}");
+        assert!(done.status.success(), "as {role}: {said}\n{}", String::from_utf8_lossy(&done.stderr));
+        assert!(test.host_chain() > 0, "the host is there");
+    }
 }
