@@ -154,6 +154,10 @@ impl Host {
         &self,
         keep: impl FnOnce(&SecretString) -> anyhow::Result<()> + Send,
     ) -> anyhow::Result<Option<MadeToken>> {
+        // A login of one tenant neither sees the host's tokens nor makes any.
+        if self.store.pinned().await?.is_some() {
+            return Ok(None);
+        }
         if !self.store.system("first start").await?.tokens(&Scope::Host, None, 1).await?.is_empty() {
             return Ok(None);
         }

@@ -14,7 +14,7 @@ use crate::StoreError;
 use crate::error::{Failure, failed};
 
 pub use postgres::{Change, Changes, Found, Kept, NewDatabase};
-pub(crate) use postgres::{init, keep_partitions, migrate};
+pub(crate) use postgres::{init, keep_partitions, migrate, pin, unpin};
 
 pub(crate) type Tx = sqlx::Transaction<'static, Any>;
 
@@ -116,6 +116,14 @@ impl Pools {
             Ok(tx)
         })
         .await
+    }
+
+    /// The tenant that the login is pinned to. No login is on SQLite, which has none.
+    pub(crate) async fn pinned(&self) -> Result<Option<String>, StoreError> {
+        match self.kind {
+            Kind::Sqlite => Ok(None),
+            Kind::Postgres => postgres::pinned(&self.read).await,
+        }
     }
 
     pub(crate) fn changes(&self) -> Option<Changes> {

@@ -112,6 +112,22 @@ impl Store {
         driver::migrate(url).await
     }
 
+    /// Binds a login of PostgreSQL to one tenant: whatever its host asks for, the database shows it no other's rows and takes none.
+    /// `url` as in [`Store::migrate`]. Refused when the login is pinned to another tenant.
+    pub async fn pin(url: &str, login: &str, tenant: &TenantId) -> Result<(), StoreError> {
+        driver::pin(url, login, tenant).await
+    }
+
+    /// Undoes [`Store::pin`]; `false` when the login was not pinned.
+    pub async fn unpin(url: &str, login: &str) -> Result<bool, StoreError> {
+        driver::unpin(url, login).await
+    }
+
+    /// The tenant that this host's login is pinned to, if it is.
+    pub async fn pinned(&self) -> Result<Option<String>, StoreError> {
+        self.inner.pools.pinned().await
+    }
+
     /// Makes the audit log's partitions for the months to come and, if `keep_months` is given, removes those that are
     /// older: chains then begin where the removed part ended, and each says so. As the role that owns the tables.
     pub async fn keep_partitions(url: &str, keep_months: Option<u32>) -> Result<KeptPartitions, StoreError> {

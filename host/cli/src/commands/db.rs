@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use clawhold_store::{NewDatabase, Store};
+use clawhold_tenancy::TenantId;
 
 use crate::Failure;
 use crate::config::DatabaseUrl;
@@ -43,6 +44,28 @@ pub(crate) enum Db {
         /// Remove what is older than so many full months; without it nothing is removed.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1200))]
         keep_months: Option<u32>,
+    },
+    /// Pin a host's login to one tenant: the database shows it no other tenant's rows, whatever the host asks for.
+    ///
+    /// As the role that owns the tables. Such a host serves its tenant's tokens alone, writes nothing to the host's own chain
+    /// and publishes nothing.
+    #[command(
+        after_help = "Example:\n  clawhold db init --host-role clawhold_acme --database-url postgres://postgres@127.0.0.1/postgres\n  clawhold db pin clawhold_acme acme-corp --database-url postgres://owner@db.example.com/clawhold"
+    )]
+    Pin {
+        /// The role that the host works as.
+        login: String,
+        /// The tenant.
+        tenant: TenantId,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Undo a pin. As the role that owns the tables.
+    Unpin {
+        /// The role that the host works as.
+        login: String,
+        #[command(flatten)]
+        at: At,
     },
     /// Check that a host may work with this address: its role, its tables and their version.
     #[command(after_help = "Example:\n  clawhold db check --database-url postgres://clawhold@db.example.com/clawhold")]
@@ -89,10 +112,22 @@ impl Db {
                     println!("  {partition}");
                 }
             }
+            Self::Pin { login, tenant, at } => {
+                Store::pin(at.database_url.expose(), &login, &tenant).await?;
+                println!("{login} serves {tenant} alone.");
+            }
+            Self::Unpin { login, at } => {
+                anyhow::ensure!(Store::unpin(at.database_url.expose(), &login).await?, "{login} is not pinned");
+                println!("{login} serves every tenant.");
+            }
             Self::Check(at) => {
                 let store = Store::open(at.database_url.expose()).await?;
+                let pinned = store.pinned().await?;
                 store.close().await;
-                println!("A host may work with it.");
+                match pinned {
+                    Some(tenant) => println!("A host may work with it, for {tenant} alone."),
+                    None => println!("A host may work with it."),
+                }
             }
         }
         Ok(())

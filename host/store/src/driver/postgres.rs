@@ -7,6 +7,7 @@
 mod init;
 mod listen;
 mod partitions;
+mod pin;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -20,11 +21,12 @@ use crate::error::failed;
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// What `open` wants to find: as many migrations as there are.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "tables", include_str!("../../migrations/0001_tables.sql")),
     (2, "row-level security", include_str!("../../migrations/postgres/0002_row_level_security.sql")),
     (3, "keys, starts and answers", include_str!("../../migrations/0003_keys_starts_answers.sql")),
     (4, "partitions", include_str!("../../migrations/postgres/0004_partitions.sql")),
+    (5, "pinned logins", include_str!("../../migrations/postgres/0005_pinned_logins.sql")),
 ];
 
 pub(crate) use init::init;
@@ -33,6 +35,7 @@ pub(super) use listen::tell;
 pub use listen::{Change, Changes};
 pub use partitions::Kept;
 pub(crate) use partitions::keep_partitions;
+pub(crate) use pin::{pin, pinned, unpin};
 
 pub(super) fn is_address(url: &str) -> bool {
     url.starts_with("postgres:") || url.starts_with("postgresql:")

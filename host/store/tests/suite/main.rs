@@ -7,6 +7,7 @@ mod chains;
 mod contract;
 mod group_commit;
 mod isolation;
+mod pinned;
 mod postgres;
 mod sqlite;
 mod support;

@@ -7,21 +7,21 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
 use crate::support::{Postgres, broken_at, event, event_at, five_entries, install, publish, record, tenant, token};
 
-async fn connect(address: &str) -> AnyConnection {
+pub(crate) async fn connect(address: &str) -> AnyConnection {
     AnyConnection::connect(address).await.unwrap()
 }
 
-async fn run(connection: &mut AnyConnection, statement: &str) -> Result<u64, sqlx::Error> {
+pub(crate) async fn run(connection: &mut AnyConnection, statement: &str) -> Result<u64, sqlx::Error> {
     sqlx::query(AssertSqlSafe(statement.to_owned())).execute(connection).await.map(|done| done.rows_affected())
 }
 
-async fn count(connection: &mut AnyConnection, of: &str) -> i64 {
+pub(crate) async fn count(connection: &mut AnyConnection, of: &str) -> i64 {
     let counted = AssertSqlSafe(format!("SELECT count(*) AS n FROM {of}"));
     sqlx::query(counted).fetch_one(connection).await.unwrap().try_get("n").unwrap()
 }
 
 /// Everything that belongs to tenants, by the column that says whose it is.
-const OF_TENANTS: [(&str, &str); 10] = [
+pub(crate) const OF_TENANTS: [(&str, &str); 10] = [
     ("tenants", "id"),
     ("tokens", "scope"),
     ("installs", "tenant_id"),
@@ -35,7 +35,7 @@ const OF_TENANTS: [(&str, &str); 10] = [
 ];
 
 /// Two tenants with a row in each table.
-async fn two_tenants() -> Postgres {
+pub(crate) async fn two_tenants() -> Postgres {
     let database = Postgres::new().await;
     let store = &database.store;
     publish(store, "northwind/crm", "1.0.0").await;
@@ -142,10 +142,12 @@ async fn every_table_of_tenants_has_forced_policies_for_reading_and_writing() {
     let tables = "SELECT c.relname::text AS name, (c.relrowsecurity AND c.relforcerowsecurity)::int::bigint AS forced, \
                   (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd = '*' \
                    AND p.polqual IS NOT NULL AND p.polwithcheck IS NOT NULL) AS policies, \
+                  (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive AND p.polcmd = '*' \
+                   AND p.polname = 'pinned' AND p.polqual IS NOT NULL AND p.polwithcheck IS NOT NULL) AS pins, \
                   (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) AS all_policies \
                   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                   WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') \
-                  AND c.relname NOT IN ('packages', 'versions', 'components', '_sqlx_migrations')";
+                  AND c.relname NOT IN ('packages', 'versions', 'components', 'pinned_logins', '_sqlx_migrations')";
     let rows = sqlx::query(tables).fetch_all(&mut owner).await.unwrap();
     let of_months = rows.iter().filter(|row| row.try_get::<String, _>("name").unwrap().starts_with("audit_")).count();
     assert_eq!(of_months, 1 + 7, "the default partition, this month's, and six to come");
@@ -154,8 +156,8 @@ async fn every_table_of_tenants_has_forced_policies_for_reading_and_writing() {
     assert_eq!(rows.len() - of_months, known, "a table is new: name it here, or among those that are the host's");
     for row in rows {
         let name: String = row.try_get("name").unwrap();
-        let facts = ["forced", "policies", "all_policies"].map(|fact| row.try_get::<i64, _>(fact).unwrap());
-        assert_eq!(facts, [1, 1, 1], "{name}");
+        let facts = ["forced", "policies", "pins", "all_policies"].map(|fact| row.try_get::<i64, _>(fact).unwrap());
+        assert_eq!(facts, [1, 1, 1, 2], "{name}");
         let known = OF_TENANTS.iter().any(|(table, _)| *table == name);
         assert!(known || name == "chain_starts" || name.starts_with("audit_"), "{name}");
     }

@@ -78,8 +78,8 @@ pub(crate) async fn init(superuser: &str, new: &NewDatabase) -> Result<Found, St
     if !found.database {
         statements.push(format!("CREATE DATABASE {database} OWNER {owner}"));
         statements.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
-        statements.push(format!("GRANT CONNECT ON DATABASE {database} TO {host}"));
     }
+    statements.push(format!("GRANT CONNECT ON DATABASE {database} TO {host}"));
     for statement in statements {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut at).await.map_err(|error| refuse(first_words(&error)))?;
     }

@@ -1,0 +1,77 @@
+//! Logins of PostgreSQL that serve one tenant alone.
+
+use clawhold_store::Store;
+use sqlx::Connection as _;
+
+use crate::postgres::{OF_TENANTS, connect, count, run, two_tenants};
+use crate::support::{event, tenant};
+
+const LOGIN: &str = "clawhold_test_pinned";
+
+#[tokio::test]
+async fn a_pinned_login_meets_no_other_tenant_whatever_it_sets() {
+    let database = two_tenants().await;
+    let mut superuser = connect(&database.at.superuser).await;
+    // Roles are the whole server's, and another test may make this one at the same time.
+    let _another_test_did = run(&mut superuser, &format!("CREATE ROLE {LOGIN} LOGIN IN ROLE clawhold_app")).await;
+    let pinned = database.at.app.replace("clawhold_test_app@", &format!("{LOGIN}@"));
+    let acme = "acme-corp".parse().unwrap();
+    Store::pin(&database.at.owner, LOGIN, &acme).await.unwrap();
+    Store::pin(&database.at.owner, LOGIN, &acme).await.unwrap();
+    let other = Store::pin(&database.at.owner, LOGIN, &"globex".parse().unwrap()).await.unwrap_err().to_string();
+    assert!(other.contains("pinned to acme-corp"), "{other}");
+    let nobody = Store::pin(&database.at.owner, "clawhold_test_missing", &acme).await.unwrap_err().to_string();
+    assert!(nobody.contains("clawhold_test_missing"), "{nobody}");
+    assert!(Store::pin(&database.at.app, LOGIN, &acme).await.is_err(), "the host pins nobody");
+
+    let mut app = connect(&pinned).await;
+    for role in ["SELECT 1", "SET LOCAL ROLE clawhold_app"] {
+        for (set, sees) in [("acme-corp", true), ("globex", false), ("_host", false)] {
+            let mut tx = app.begin().await.unwrap();
+            run(&mut tx, role).await.unwrap();
+            run(&mut tx, &format!("SELECT set_config('app.tenant_id', '{set}', true)")).await.unwrap();
+            for (table, column) in OF_TENANTS {
+                let rows = count(&mut tx, table).await;
+                // As the host itself it finds its own tenant and that tenant's tokens.
+                let own = count(&mut tx, &format!("{table} WHERE {column} = 'acme-corp'")).await;
+                assert_eq!(rows, own, "{table} as {set}");
+                assert_eq!(
+                    rows > 0,
+                    sees || (set == "_host" && ["tenants", "tokens"].contains(&table)),
+                    "{table} as {set}"
+                );
+            }
+            let put = format!("INSERT INTO data_keys VALUES ('{set}', 7, '\\x01', 1)");
+            assert_eq!(run(&mut tx, &put).await.is_ok(), sees, "{set}");
+        }
+    }
+    for write in [
+        "INSERT INTO tenants SELECT 'umbrella', tier, state, created_us FROM tenants",
+        "UPDATE tokens SET scope = 'globex'",
+        "UPDATE packages SET created_us = 1",
+        "INSERT INTO pinned_logins VALUES ('clawhold_test_app', 'acme-corp')",
+        "DELETE FROM pinned_logins",
+    ] {
+        let mut tx = app.begin().await.unwrap();
+        run(&mut tx, "SELECT set_config('app.tenant_id', '_host', true)").await.unwrap();
+        assert_eq!(run(&mut tx, write).await.unwrap_or(0), 0, "{write}");
+    }
+    assert_eq!(count(&mut app, "pinned_logins").await, 1, "its own");
+    assert!(count(&mut app, "packages").await > 0, "what is published is everybody's to read");
+
+    // The host of this login works for its tenant, and a month's partition that is made later holds to the pin too.
+    let store = Store::open(&pinned).await.unwrap();
+    assert_eq!(store.pinned().await.unwrap().as_deref(), Some("acme-corp"));
+    store.tenant_write(&acme).await.unwrap().commit(event("x.y")).await.unwrap();
+    let globex = "globex".parse().unwrap();
+    assert!(store.tenant_write(&globex).await.unwrap().commit(event("x.y")).await.is_err());
+    assert!(store.system_write("a test").await.unwrap().commit(event("x.y")).await.is_err());
+
+    // The others' logins are as they were, and so is this one when its pin is gone.
+    assert_eq!(database.store.pinned().await.unwrap(), None);
+    tenant(&database.store, "umbrella").await;
+    assert!(Store::unpin(&database.at.owner, LOGIN).await.unwrap());
+    assert!(!Store::unpin(&database.at.owner, LOGIN).await.unwrap());
+    store.tenant_write(&globex).await.unwrap().commit(event("x.y")).await.unwrap();
+    store.close().await;
+}
