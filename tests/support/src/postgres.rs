@@ -76,7 +76,7 @@ rm -rf "$T"
 const HOW_TO_INSTALL: &str = "install the Debian package postgresql, 15 or newer (`cargo xtask test` does, as root)";
 
 /// A database of its own for one test, with the tables in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Database {
     /// What a host is given: the address of the app's role.
     pub app: String,

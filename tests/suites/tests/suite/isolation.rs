@@ -1,7 +1,9 @@
 //! One tenant's things are not another's, and not another's to know of.
 
+use clawhold_store::Store;
 use clawhold_test_support::crm::{self, Customer};
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection as _};
 
 use crate::support::{TestHost, crm as crm_package, on_each_database};
 
@@ -158,4 +160,32 @@ fn a_token_with_a_list_of_skills_calls_no_other() {
         after = format!("&after={next}");
     }
     assert_eq!(seen, ["probe.echo"]);
+}
+
+#[test]
+fn a_host_with_a_pinned_login_serves_its_tenant_and_publishes_nothing() {
+    let test = TestHost::on_postgres();
+    let acme = test.with_probe("acme-corp", "https://acme.example.com");
+    let (globex, publisher) = (test.tenant("globex"), test.publisher("northwind"));
+    let before = test.audit("acme-corp", &acme).len();
+    let database = test.postgres.clone().unwrap();
+    let mut superuser = test.runtime.block_on(AnyConnection::connect(&database.superuser)).unwrap();
+    let make = sqlx::query("CREATE ROLE clawhold_test_pinned_host LOGIN IN ROLE clawhold_app");
+    let _another_run_did = test.runtime.block_on(make.execute(&mut superuser));
+    let tenant = "acme-corp".parse().unwrap();
+    let pin = Store::pin(&database.owner, "clawhold_test_pinned_host", &tenant);
+    test.runtime.block_on(pin).unwrap();
+
+    let pinned = database.app.replace("clawhold_test_app@", "clawhold_test_pinned_host@");
+    let test = test.restarted(&format!("database_url: {pinned}\n"));
+    let text = json!({ "text": "x" });
+    test.invoke("acme-corp", &acme, "probe.echo", &text).ok();
+    test.send("PUT", "/v1/tenants/acme-corp/secrets/token", &acme, &json!({ "value": "x" })).ok();
+    assert_eq!(test.audit("acme-corp", &acme).len(), before + 2);
+    for (whose, token) in [("globex", &globex), ("northwind", &publisher), ("operator", &test.operator)] {
+        let refused = test.get("/v1/market/packages", token);
+        assert_eq!((refused.status, refused.problem()), (401, "unauthenticated".to_owned()), "{whose}");
+    }
+    let elsewhere = test.get("/v1/tenants/globex/audit", &acme);
+    assert_eq!(elsewhere.status, 404, "{}", elsewhere.body);
 }

@@ -8,6 +8,7 @@ use clawhold_capabilities::Transport;
 use clawhold_cli::config::Config;
 use clawhold_cli::{build_skill, serve};
 use clawhold_runtime::Host;
+use clawhold_test_support::postgres::Database;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -51,8 +52,8 @@ pub(crate) struct TestHost {
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
     folder: Arc<TempDir>,
-    /// The address of somebody who may do anything in the database, if that is PostgreSQL.
-    superuser: Option<String>,
+    /// Its database, if that is PostgreSQL.
+    pub(crate) postgres: Option<Database>,
 }
 
 /// A host's API, as its operator sees it.
@@ -101,13 +102,13 @@ impl TestHost {
 
     /// A host on a PostgreSQL database of its own.
     pub(crate) fn on_postgres() -> Self {
-        let database = clawhold_test_support::postgres::Database::new(|owner| {
+        let database = Database::new(|owner| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(runtime.block_on(clawhold_store::Store::migrate(owner))?)
         });
         let database = database.unwrap();
         let mut test = Self::with(&format!("database_url: {}\n", database.app));
-        test.superuser = Some(database.superuser);
+        test.postgres = Some(database);
         test
     }
 
@@ -149,14 +150,14 @@ impl TestHost {
             stop: Some(stop),
             served: Some(served),
             folder,
-            superuser: None,
+            postgres: None,
         }
     }
 
     /// The database's address, for somebody for whom no rule holds.
     pub(crate) fn database(&self) -> String {
         let file = || format!("sqlite:{}", self.folder().join("clawhold.db").display());
-        self.superuser.clone().unwrap_or_else(file)
+        self.postgres.as_ref().map_or_else(file, |database| database.superuser.clone())
     }
 
     pub(crate) fn folder(&self) -> &Path {
