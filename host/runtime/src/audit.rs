@@ -138,12 +138,17 @@ impl Host {
     /// to the tenant it asked for: that one must not learn who else is here.
     pub async fn note_refusal(&self, cx: &Context, action: &'static str, resource: String) {
         let event = Event::by(cx, action, resource, Outcome::Denied);
-        let noted = match &cx.scope {
-            Scope::Tenant(tenant) => self.note_for(tenant, event).await,
-            Scope::Host | Scope::Publisher(_) => self.note_on_the_host(event).await,
-        };
+        let noted = self.note_on_chain(&cx.scope, event).await;
         if let Err(error) = noted {
             tracing::error!(%error, actor = %cx.actor, "a refusal could not be noted");
+        }
+    }
+
+    /// On the tenant's chain, or on the host's for what belongs to no tenant.
+    pub(crate) async fn note_on_chain(&self, scope: &Scope, event: Event) -> Result<(), Problem> {
+        match scope {
+            Scope::Tenant(tenant) => self.note_for(tenant, event).await,
+            Scope::Host | Scope::Publisher(_) => self.note_on_the_host(event).await,
         }
     }
 

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::failures::Failures;
 use crate::fresh::{Believed, Fresh, Seen};
+use crate::refused::{Refused, Why};
 use crate::{Host, Problem, TenantState};
 
 /// How coarsely a token's last use is noted: to the hour, so that a busy token costs no writes.
@@ -51,6 +52,7 @@ pub(crate) struct Tokens {
     known: Cache<TokenId, Seen<Token>>,
     fresh: Arc<Fresh>,
     failures: Failures,
+    pub(crate) refused: Refused,
     /// Tokens that were used since that was noted last, and when.
     used: Mutex<HashMap<TokenId, i64>>,
 }
@@ -59,7 +61,7 @@ impl Tokens {
     pub(crate) fn new(fresh: Arc<Fresh>) -> Self {
         let believed = Believed(Arc::clone(&fresh));
         let known = Cache::builder().max_capacity(KEPT).expire_after(believed).support_invalidation_closures().build();
-        Self { known, fresh, failures: Failures::default(), used: Mutex::default() }
+        Self { known, fresh, failures: Failures::default(), refused: Refused::default(), used: Mutex::default() }
     }
 
     pub(crate) async fn forget(&self, id: &TokenId) {
@@ -84,6 +86,14 @@ impl Tokens {
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
             used.entry(token.made.id.clone()).or_insert(now_us);
         }
+    }
+}
+
+fn why_refused(token: &Token, fits: bool, now_us: i64) -> Option<Why> {
+    match token {
+        _ if !fits => Some(Why::WrongSecret),
+        Token { revoked_us: Some(_), .. } => Some(Why::Revoked),
+        token => (!token.is_valid_at(now_us)).then_some(Why::Expired),
     }
 }
 
@@ -114,8 +124,11 @@ impl Host {
         let TokenHash(stored) = known.as_ref().map_or(TokenHash([0; 32]), |token| token.made.hash);
         let fits: bool = hash(sent.secret.expose_secret()).ct_eq(&stored).into();
         let now = now_us();
-        let token = known.filter(|token| fits && token.is_valid_at(now));
-        let token = token.ok_or_else(|| self.auth.failures.note(from))?;
+        let token = known.ok_or_else(|| self.auth.failures.note(from))?;
+        if let Some(why) = why_refused(&token, fits, now) {
+            self.auth.refused.note(&token, why, from);
+            return Err(self.auth.failures.note(from));
+        }
         self.auth.note_use(&token, now);
         Ok(Context {
             actor: Actor::Token { id: token.made.id.clone(), name: token.made.name.clone() },

@@ -16,6 +16,7 @@ mod kept;
 mod packages;
 mod problem;
 mod pure;
+mod refused;
 mod resolve;
 mod rows;
 mod runs;
@@ -124,6 +125,7 @@ impl Host {
         });
         tokio::spawn(heads::keep(Arc::downgrade(&host)));
         tokio::spawn(auth::keep_uses(Arc::downgrade(&host)));
+        tokio::spawn(refused::keep_telling(Arc::downgrade(&host)));
         if let Some(changes) = changes {
             tokio::spawn(fresh::listen(Arc::downgrade(&host), changes));
         }
@@ -166,6 +168,7 @@ impl Host {
                 tracing::warn!("runs could not be cut; their callers get no answer");
             }
         }
+        self.tell_refused(true).await;
         self.writer.close().await;
         self.write_uses().await;
         self.heads.put(&self.store).await;

@@ -86,6 +86,23 @@ pub struct Database {
     pub superuser: String,
 }
 
+impl Database {
+    /// From now on takes no new connection, and closes those on which hosts listen for one another's changes.
+    ///
+    /// # Errors
+    ///
+    /// When the server says no.
+    pub fn deafen(&self) -> Result<()> {
+        let (_, name) = self.app.rsplit_once('/').context("an address without a database")?;
+        let server = server()?;
+        server.run(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))?;
+        server.run(&format!(
+            "DO $$ BEGIN ASSERT (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}' \
+             AND (query ILIKE 'LISTEN %' OR query = 'SELECT 1')) > 0; END $$"
+        ))
+    }
+}
+
 static DURABLE: AtomicBool = AtomicBool::new(false);
 
 /// Makes the server keep what is committed, for what measures that. To be called before the first database is made; without

@@ -304,7 +304,7 @@ fn two_hosts_on_one_database_believe_one_another_within_a_second_and_keep_one_ch
     let database = postgres();
     let (prepared, first) = Prepared::new(Some(database.app.clone()));
     // The second host has the first one's master key, as all hosts of one database must.
-    let other = Desk { database: Some(database.app), ..Desk::new() };
+    let other = Desk { database: Some(database.app.clone()), ..Desk::new() };
     let data = other.folder.path().join(".clawhold");
     std::fs::create_dir(&data).unwrap();
     std::fs::copy(prepared.desk.folder.path().join(".clawhold/master.key"), data.join("master.key")).unwrap();
@@ -338,6 +338,14 @@ fn two_hosts_on_one_database_believe_one_another_within_a_second_and_keep_one_ch
     let made = ["token", "create", "--tenant", "acme-corp", "--role", "caller", "--name", "c"];
     let caller = prepared.desk.done(&prepared.admin, &made);
     assert_eq!(ask(&on_second, &caller).unwrap().0, 200);
+    let id = caller.split('_').nth(1).unwrap();
+    prepared.desk.done(&prepared.admin, &["token", "revoke", "--tenant", "acme-corp", id]);
+    until_refused(&caller, 401);
+
+    // The same when nobody tells the second host any more, and it can listen no more either.
+    let caller = prepared.desk.done(&prepared.admin, &made);
+    assert_eq!(ask(&on_second, &caller).unwrap().0, 200);
+    database.deafen().unwrap();
     let id = caller.split('_').nth(1).unwrap();
     prepared.desk.done(&prepared.admin, &["token", "revoke", "--tenant", "acme-corp", id]);
     until_refused(&caller, 401);

@@ -2,7 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestHost, probe};
+use crate::support::{TestHost, on_each_database, probe};
+
+on_each_database![
+    an_input_that_cannot_be_used_says_where,
+    a_request_that_cannot_be_used_says_where,
+    hostile_09_odd_tenant_ids_are_refused_alike_on_every_surface,
+];
 
 /// Sends it, and checks the status, the type of the problem, and what the answer says.
 #[track_caller]
@@ -102,14 +108,12 @@ fn a_file_of_200_megabytes_is_refused_before_it_is_read() {
     refused_by_its_length(&test, &publisher, "/v1/market/packages", 200 << 20, 64 << 20);
 }
 
-#[test]
-fn an_input_that_cannot_be_used_says_where() {
-    let test = TestHost::start();
+fn an_input_that_cannot_be_used_says_where(test: &TestHost) {
     let admin = test.with_probe("acme-corp", "https://acme.example.com");
     let path = "/v1/tenants/acme-corp/skills/probe.echo/invoke";
     let runs = |test: &TestHost| test.get("/v1/tenants/acme-corp/runs", &admin).ok()["items"].as_array().unwrap().len();
     let invoke = |body: &[u8], says: &[&str]| {
-        check(&test, &admin, ("POST", path, body), 422, "invalid-input", says);
+        check(test, &admin, ("POST", path, body), 422, "invalid-input", says);
     };
     invoke(b"{", &["not JSON", "line 1"]);
     invoke(b"", &["not JSON"]);
@@ -119,27 +123,25 @@ fn an_input_that_cannot_be_used_says_where() {
     invoke(br#"{"text": "x", "txet": 1}"#, &["txet"]);
     invoke(br#"{"text": 5, "text": "x"}"#, &["text", "stands twice"]);
     invoke(format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)).as_bytes(), &["not JSON", "recursion"]);
-    refused_by_its_length(&test, &admin, path, 2 << 20, 1 << 20);
+    refused_by_its_length(test, &admin, path, 2 << 20, 1 << 20);
     check(
-        &test,
+        test,
         &admin,
         ("POST", "/v1/tenants/acme-corp/skills/no.such/invoke", b"{}"),
         404,
         "not-found",
         &["skill does not exist"],
     );
-    check(&test, &admin, ("POST", "/v1/tenants/acme-corp/skills/%20%00/invoke", b"{}"), 404, "not-found", &[]);
-    check(&test, "", ("POST", path, b"{}"), 401, "unauthenticated", &["Authorization: Bearer"]);
-    assert_eq!(runs(&test), 0, "a refused input made a run");
+    check(test, &admin, ("POST", "/v1/tenants/acme-corp/skills/%20%00/invoke", b"{}"), 404, "not-found", &[]);
+    check(test, "", ("POST", path, b"{}"), 401, "unauthenticated", &["Authorization: Bearer"]);
+    assert_eq!(runs(test), 0, "a refused input made a run");
 }
 
-#[test]
-fn a_request_that_cannot_be_used_says_where() {
-    let test = TestHost::start();
+fn a_request_that_cannot_be_used_says_where(test: &TestHost) {
     let admin = test.with_probe("acme-corp", "https://acme.example.com");
     let operator = test.operator.clone();
     let send = |token: &str, method: &str, path: &str, body: Value, status: u16, problem: &str, says: &[&str]| {
-        check(&test, token, (method, path, body.to_string().as_bytes()), status, problem, says);
+        check(test, token, (method, path, body.to_string().as_bytes()), status, problem, says);
     };
     send(&operator, "POST", "/v1/tenants", json!({ "id": "Acme Corp" }), 422, "invalid-input", &["tenant id", "a-z"]);
     send(
@@ -287,9 +289,7 @@ const ODD_TENANTS: [&str; 14] = [
     "acme-corp\u{200b}",
 ];
 
-#[test]
-fn hostile_09_odd_tenant_ids_are_refused_alike_on_every_surface() {
-    let test = TestHost::start();
+fn hostile_09_odd_tenant_ids_are_refused_alike_on_every_surface(test: &TestHost) {
     let long = "a".repeat(10 << 10);
     let unknown = test.get("/v1/tenants/nobody", &test.operator);
     for odd in ODD_TENANTS.into_iter().chain([long.as_str()]) {

@@ -141,10 +141,19 @@ fn hostile_25_a_flood_of_audit_entries_is_counted_and_capped() {
     assert_eq!(test.get("/v1/tenants/acme-corp/audit/verify", &admin).ok()["verified"], true);
 }
 
+const ONE_RUN: &str = "tenant_quotas:\n  default:\n    max_concurrent_runs: 1\nlimits:\n  timeout_ms: 1500\n";
+
 #[test]
 fn hostile_06_a_tenant_at_its_limit_gets_429_and_another_gets_answers() {
-    let yaml = "tenant_quotas:\n  default:\n    max_concurrent_runs: 1\nlimits:\n  timeout_ms: 1500\n";
-    let test = TestHost::with(yaml);
+    at_its_limit(&TestHost::with(ONE_RUN));
+}
+
+#[test]
+fn hostile_06_a_tenant_at_its_limit_gets_429_on_postgres() {
+    at_its_limit(&TestHost::on_postgres_with(ONE_RUN));
+}
+
+fn at_its_limit(test: &TestHost) {
     let acme = test.with_probe("acme-corp", "https://acme.example.com");
     let globex = test.tenant("globex");
     test.install("globex", &globex, "northwind/probe", &json!({ "origin": "https://globex.example.com" }), &[]);

@@ -8,7 +8,9 @@ use clawhold_api::Row;
 use clawhold_tenancy::Role;
 use serde_json::json;
 
-use crate::support::{TestHost, golden};
+use crate::support::{TestHost, golden, on_each_database};
+
+on_each_database![every_route_answers_every_role_as_the_matrix_says, every_mutation_leaves_an_audit_entry,];
 
 #[test]
 fn the_matrix_is_the_golden_file() {
@@ -37,9 +39,7 @@ fn filled(path: &str) -> String {
         .replace("{run}", "01900000-0000-7000-8000-000000000000")
 }
 
-#[test]
-fn every_route_answers_every_role_as_the_matrix_says() {
-    let test = TestHost::start();
+fn every_route_answers_every_role_as_the_matrix_says(test: &TestHost) {
     test.with_probe("acme-corp", "https://acme.example.com");
     let mut tokens =
         BTreeMap::from([(Role::Operator, test.operator.clone()), (Role::Publisher, test.publisher("northwind"))]);
@@ -63,9 +63,7 @@ fn every_route_answers_every_role_as_the_matrix_says() {
     }
 }
 
-#[test]
-fn every_mutation_leaves_an_audit_entry() {
-    let test = TestHost::start();
+fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
     let admin = test.with_probe("acme-corp", "https://acme.example.com");
     let publisher = test.publisher("northwind");
     let made =

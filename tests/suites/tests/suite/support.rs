@@ -102,12 +102,16 @@ impl TestHost {
 
     /// A host on a PostgreSQL database of its own.
     pub(crate) fn on_postgres() -> Self {
+        Self::on_postgres_with("")
+    }
+
+    pub(crate) fn on_postgres_with(yaml: &str) -> Self {
         let database = Database::new(|owner| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(runtime.block_on(clawhold_store::Store::migrate(owner))?)
         });
         let database = database.unwrap();
-        let mut test = Self::with(&format!("database_url: {}\n", database.app));
+        let mut test = Self::with(&format!("{yaml}database_url: {}\n", database.app));
         test.postgres = Some(database);
         test
     }
