@@ -61,6 +61,9 @@ pub(crate) enum Db {
         at: At,
     },
     /// Undo a pin. As the role that owns the tables.
+    #[command(
+        after_help = "Example:\n  clawhold db unpin clawhold_acme --database-url postgres://owner@db.example.com/clawhold"
+    )]
     Unpin {
         /// The role that the host works as.
         login: String,
