@@ -113,14 +113,14 @@ impl Store {
     }
 
     /// Binds a login of PostgreSQL to one tenant: whatever its host asks for, the database shows it no other's rows and takes none.
-    /// `url` as in [`Store::migrate`]. Refused when the login is pinned to another tenant.
-    pub async fn pin(url: &str, login: &str, tenant: &TenantId) -> Result<(), StoreError> {
-        driver::pin(url, login, tenant).await
+    /// As a superuser, in the database itself. Refused when the login is pinned to another tenant.
+    pub async fn pin(superuser: &str, login: &str, tenant: &TenantId) -> Result<(), StoreError> {
+        driver::pin(superuser, login, tenant).await
     }
 
     /// Undoes [`Store::pin`]; `false` when the login was not pinned.
-    pub async fn unpin(url: &str, login: &str) -> Result<bool, StoreError> {
-        driver::unpin(url, login).await
+    pub async fn unpin(superuser: &str, login: &str) -> Result<bool, StoreError> {
+        driver::unpin(superuser, login).await
     }
 
     /// The tenant that this host's login is pinned to, if it is.

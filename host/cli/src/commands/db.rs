@@ -47,10 +47,10 @@ pub(crate) enum Db {
     },
     /// Pin a host's login to one tenant: the database shows it no other tenant's rows, whatever the host asks for.
     ///
-    /// As the role that owns the tables. Such a host serves its tenant's tokens alone, writes nothing to the host's own chain
+    /// As a superuser, once the tables are there. Such a host serves its tenant's tokens alone, writes nothing to the host's own chain
     /// and publishes nothing.
     #[command(
-        after_help = "Example:\n  clawhold db init --host-role clawhold_acme --database-url postgres://postgres@127.0.0.1/postgres\n  clawhold db pin clawhold_acme acme-corp --database-url postgres://owner@db.example.com/clawhold"
+        after_help = "Example:\n  clawhold db init --host-role clawhold_acme --database-url postgres://postgres@127.0.0.1/postgres\n  clawhold db pin clawhold_acme acme-corp --database-url postgres://postgres@127.0.0.1/clawhold"
     )]
     Pin {
         /// The role that the host works as.
@@ -60,9 +60,9 @@ pub(crate) enum Db {
         #[command(flatten)]
         at: At,
     },
-    /// Undo a pin. As the role that owns the tables.
+    /// Undo a pin. As a superuser.
     #[command(
-        after_help = "Example:\n  clawhold db unpin clawhold_acme --database-url postgres://owner@db.example.com/clawhold"
+        after_help = "Example:\n  clawhold db unpin clawhold_acme --database-url postgres://postgres@127.0.0.1/clawhold"
     )]
     Unpin {
         /// The role that the host works as.

@@ -1,63 +1,47 @@
 -- A login that serves one tenant alone: whatever id its host sets, the database shows and takes no other's rows.
 --
--- By session_user and not current_user: every login may SET ROLE clawhold_app, and would be rid of its pin.
+-- Such a login is a member of clawhold_pinned and of nothing else, so that it cannot SET ROLE its pin away; the others pay nothing for
+-- policies that are not theirs. By session_user, which SET ROLE does not change.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'clawhold_pinned') THEN
+        CREATE ROLE clawhold_pinned NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
+    END IF;
+END
+$$;
+
 CREATE TABLE pinned_logins (
     login name PRIMARY KEY,
     tenant TEXT NOT NULL
 );
 REVOKE ALL ON pinned_logins FROM PUBLIC;
-GRANT SELECT ON pinned_logins TO clawhold_app, clawhold_purge;
--- A login sees its own pin; who owns the tables writes them.
 ALTER TABLE pinned_logins ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_pin ON pinned_logins FOR SELECT USING (login = session_user);
 
--- Beside the policy that permits a tenant's own rows, one that takes away all but the pinned tenant's. `whose` is the condition
--- under which a row is that tenant's, with %s for the tenant.
-CREATE FUNCTION pinned_rows_only(of_tenants name, whose text) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    own text := 'coalesce(' || format(whose, '(SELECT tenant FROM pinned_logins WHERE login = session_user)') || ', true)';
-BEGIN
-    EXECUTE format('CREATE POLICY pinned ON %I AS RESTRICTIVE USING (%s) WITH CHECK (%s)', of_tenants, own, own);
-END
-$$;
-REVOKE ALL ON FUNCTION pinned_rows_only FROM PUBLIC;
+-- Each host reads whether it has one; a login sees its own alone.
+GRANT SELECT ON pinned_logins TO clawhold_app, clawhold_pinned;
 
-CREATE OR REPLACE FUNCTION own_rows_only(of_tenants name) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', of_tenants);
-    EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', of_tenants);
-    EXECUTE format(
-        $policy$ CREATE POLICY own_rows ON %I
-            USING (tenant_id = nullif(current_setting('app.tenant_id', true), ''))
-            WITH CHECK (tenant_id = nullif(current_setting('app.tenant_id', true), '')) $policy$, of_tenants);
-    PERFORM pinned_rows_only(of_tenants, 'tenant_id = %s');
-END
-$$;
+-- What clawhold_app may, but for tenants, which it does not make, and for what is published, which it only reads.
+GRANT USAGE ON SCHEMA public TO clawhold_pinned;
+GRANT SELECT ON tenants, packages, versions, components, chain_starts TO clawhold_pinned;
+GRANT SELECT, INSERT ON audit, runs TO clawhold_pinned;
+GRANT SELECT, INSERT, UPDATE ON tokens, secrets, chain_heads, data_keys TO clawhold_pinned;
+GRANT SELECT, INSERT, UPDATE, DELETE ON installs, install_skills, kept_answers TO clawhold_pinned;
 
-SELECT pinned_rows_only(c.relname, 'tenant_id = %s')
-    FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
-    WHERE p.polname = 'own_rows' AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT IN ('tokens', 'tenants');
-CREATE POLICY pinned ON tokens AS RESTRICTIVE
-    USING (NOT EXISTS (SELECT FROM pinned_logins WHERE login = session_user)
-        OR scope_kind = 'tenant' AND scope = (SELECT tenant FROM pinned_logins WHERE login = session_user))
-    WITH CHECK (NOT EXISTS (SELECT FROM pinned_logins WHERE login = session_user)
-        OR scope_kind = 'tenant' AND scope = (SELECT tenant FROM pinned_logins WHERE login = session_user));
-SELECT pinned_rows_only('tenants', 'id = %s');
-
--- What is published is everybody's to read, and no pinned login's to write.
+-- Beside the policies that permit a tenant's own rows, for these logins one that takes away all but the pinned tenant's. Without a pin that
+-- is all of them. Partitions need none: nobody is granted anything on them.
 DO $$
 DECLARE
-    of_all name;
+    of_tenants name;
+    own text;
 BEGIN
-    FOREACH of_all IN ARRAY ARRAY['packages', 'versions', 'components'] LOOP
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', of_all);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', of_all);
-        EXECUTE format('CREATE POLICY everybodys ON %I FOR SELECT USING (true)', of_all);
-        EXECUTE format('CREATE POLICY published ON %I FOR INSERT
-            WITH CHECK (NOT EXISTS (SELECT FROM pinned_logins WHERE login = session_user))', of_all);
-        EXECUTE format('CREATE POLICY changed ON %I FOR UPDATE
-            USING (NOT EXISTS (SELECT FROM pinned_logins WHERE login = session_user))
-            WITH CHECK (NOT EXISTS (SELECT FROM pinned_logins WHERE login = session_user))', of_all);
+    FOREACH of_tenants IN ARRAY ARRAY['tenants', 'tokens', 'installs', 'install_skills', 'secrets', 'runs', 'audit', 'chain_heads',
+        'data_keys', 'chain_starts', 'kept_answers'] LOOP
+        own := CASE of_tenants
+            WHEN 'tenants' THEN 'id'
+            WHEN 'tokens' THEN 'scope_kind = ''tenant'' AND scope'
+            ELSE 'tenant_id' END || ' = (SELECT tenant FROM pinned_logins WHERE login = session_user)';
+        EXECUTE format('CREATE POLICY pinned ON %I AS RESTRICTIVE TO clawhold_pinned USING (%s) WITH CHECK (%s)', of_tenants, own, own);
     END LOOP;
 END
 $$;

@@ -69,7 +69,9 @@ async fn is_fit(connection: &mut AnyConnection) -> Result<Result<(), String>, sq
                 (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p') AND relname IN ('tenants', 'audit') \
                  AND pg_has_role(current_user, relowner, 'USAGE')) AS owned, \
                 (SELECT count(*) FROM pg_roles app WHERE app.rolname = 'clawhold_app' \
-                 AND pg_has_role(current_user, app.oid, 'USAGE')) AS member, \
+                 AND pg_has_role(current_user, app.oid, 'MEMBER')) AS member, \
+                (SELECT count(*) FROM pg_roles pinned WHERE pinned.rolname = 'clawhold_pinned' \
+                 AND pg_has_role(current_user, pinned.oid, 'MEMBER')) AS pinned, \
                 (to_regclass('_sqlx_migrations') IS NOT NULL)::int::bigint AS migrated \
                 FROM pg_roles WHERE rolname = current_user";
     let row = sqlx::query(role).fetch_one(&mut *connection).await?;
@@ -93,8 +95,16 @@ async fn is_fit(connection: &mut AnyConnection) -> Result<Result<(), String>, sq
     if fact("migrated")? == 0 {
         return Ok(Err("it has no tables yet; run `clawhold db migrate` as their owner".to_owned()));
     }
-    if fact("member")? == 0 {
-        return Ok(Err(format!("the role {name} may not use the tables; GRANT clawhold_app TO {name}")));
+    match (fact("member")?, fact("pinned")?) {
+        (0, 0) => {
+            return Ok(Err(format!("the role {name} may not use the tables; GRANT clawhold_app TO {name}")));
+        }
+        (1.., 1..) => {
+            return Ok(Err(format!(
+                "the role {name} is pinned to a tenant and could get rid of that; REVOKE clawhold_app FROM {name}"
+            )));
+        }
+        _ => {}
     }
     let row = sqlx::query("SELECT coalesce(max(version), 0) AS version FROM _sqlx_migrations WHERE success")
         .fetch_one(connection)
@@ -134,7 +144,7 @@ pub(crate) async fn migrate(url: &str) -> Result<(), StoreError> {
     migrated.map_err(|error| refuse(format!("its tables cannot be brought up to date: {error}")))?;
     partitions::make(&mut owner).await?;
     // What the host looks at when it starts.
-    sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO clawhold_app")
+    sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO clawhold_app, clawhold_pinned")
         .execute(&mut owner)
         .await
         .map_err(failed("grant the list of migrations"))?;

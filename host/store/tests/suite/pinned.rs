@@ -1,6 +1,7 @@
 //! Logins of PostgreSQL that serve one tenant alone.
 
 use clawhold_store::Store;
+use clawhold_tenancy::TenantId;
 use sqlx::Connection as _;
 
 use crate::postgres::{OF_TENANTS, connect, count, run, two_tenants};
@@ -16,16 +17,21 @@ async fn a_pinned_login_meets_no_other_tenant_whatever_it_sets() {
     let _another_test_did = run(&mut superuser, &format!("CREATE ROLE {LOGIN} LOGIN IN ROLE clawhold_app")).await;
     let pinned = database.at.app.replace("clawhold_test_app@", &format!("{LOGIN}@"));
     let acme = "acme-corp".parse().unwrap();
-    Store::pin(&database.at.owner, LOGIN, &acme).await.unwrap();
-    Store::pin(&database.at.owner, LOGIN, &acme).await.unwrap();
-    let other = Store::pin(&database.at.owner, LOGIN, &"globex".parse().unwrap()).await.unwrap_err().to_string();
+    // A host that is up when it is pinned is pinned too: what its sessions have prepared was planned without.
+    let globex = "globex".parse().unwrap();
+    let running = Store::open(&pinned).await.unwrap();
+    running.tenant_write(&globex).await.unwrap().commit(event("x.y")).await.unwrap();
+    Store::pin(&database.at.superuser, LOGIN, &acme).await.unwrap();
+    assert!(writes_nothing(&running, &globex).await, "it is not pinned");
+    Store::pin(&database.at.superuser, LOGIN, &acme).await.unwrap();
+    let other = Store::pin(&database.at.superuser, LOGIN, &"globex".parse().unwrap()).await.unwrap_err().to_string();
     assert!(other.contains("pinned to acme-corp"), "{other}");
-    let nobody = Store::pin(&database.at.owner, "clawhold_test_missing", &acme).await.unwrap_err().to_string();
+    let nobody = Store::pin(&database.at.superuser, "clawhold_test_missing", &acme).await.unwrap_err().to_string();
     assert!(nobody.contains("clawhold_test_missing"), "{nobody}");
     assert!(Store::pin(&database.at.app, LOGIN, &acme).await.is_err(), "the host pins nobody");
 
     let mut app = connect(&pinned).await;
-    for role in ["SELECT 1", "SET LOCAL ROLE clawhold_app"] {
+    for role in ["SELECT 1", "SET LOCAL ROLE clawhold_pinned"] {
         for (set, sees) in [("acme-corp", true), ("globex", false), ("_host", false)] {
             let mut tx = app.begin().await.unwrap();
             run(&mut tx, role).await.unwrap();
@@ -45,6 +51,7 @@ async fn a_pinned_login_meets_no_other_tenant_whatever_it_sets() {
             assert_eq!(run(&mut tx, &put).await.is_ok(), sees, "{set}");
         }
     }
+    assert!(run(&mut app, "SET ROLE clawhold_app").await.is_err(), "it gets rid of its pin");
     for write in [
         "INSERT INTO tenants SELECT 'umbrella', tier, state, created_us FROM tenants",
         "UPDATE tokens SET scope = 'globex'",
@@ -63,15 +70,36 @@ async fn a_pinned_login_meets_no_other_tenant_whatever_it_sets() {
     let store = Store::open(&pinned).await.unwrap();
     assert_eq!(store.pinned().await.unwrap().as_deref(), Some("acme-corp"));
     store.tenant_write(&acme).await.unwrap().commit(event("x.y")).await.unwrap();
-    let globex = "globex".parse().unwrap();
     assert!(store.tenant_write(&globex).await.unwrap().commit(event("x.y")).await.is_err());
     assert!(store.system_write("a test").await.unwrap().commit(event("x.y")).await.is_err());
+
+    // One that could take it off is refused, and one without a pin sees nothing.
+    run(&mut superuser, &format!("GRANT clawhold_app TO {LOGIN}")).await.unwrap();
+    let both = Store::open(&pinned).await.err().unwrap().to_string();
+    assert!(both.contains(&format!("REVOKE clawhold_app FROM {LOGIN}")), "{both}");
+    run(&mut superuser, &format!("REVOKE clawhold_app FROM {LOGIN}")).await.unwrap();
+    run(&mut superuser, "UPDATE pinned_logins SET login = 'nobody'").await.unwrap();
+    assert_eq!(count(&mut app, "tenants").await, 0);
+    assert!(store.tenant_write(&acme).await.unwrap().commit(event("x.y")).await.is_err());
+    run(&mut superuser, &format!("UPDATE pinned_logins SET login = '{LOGIN}'")).await.unwrap();
 
     // The others' logins are as they were, and so is this one when its pin is gone.
     assert_eq!(database.store.pinned().await.unwrap(), None);
     tenant(&database.store, "umbrella").await;
-    assert!(Store::unpin(&database.at.owner, LOGIN).await.unwrap());
-    assert!(!Store::unpin(&database.at.owner, LOGIN).await.unwrap());
+    assert!(Store::unpin(&database.at.superuser, LOGIN).await.unwrap());
+    assert!(!Store::unpin(&database.at.superuser, LOGIN).await.unwrap());
+    let store = Store::open(&pinned).await.unwrap();
     store.tenant_write(&globex).await.unwrap().commit(event("x.y")).await.unwrap();
-    store.close().await;
+}
+
+/// Whether a tenant's chain takes no entry, however often it is tried.
+async fn writes_nothing(store: &Store, tenant: &TenantId) -> bool {
+    for _ in 0..20 {
+        if let Ok(tx) = store.tenant_write(tenant).await
+            && tx.commit(event("x.y")).await.is_ok()
+        {
+            return false;
+        }
+    }
+    true
 }

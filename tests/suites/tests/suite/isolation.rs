@@ -173,7 +173,7 @@ fn a_host_with_a_pinned_login_serves_its_tenant_and_publishes_nothing() {
     let make = sqlx::query("CREATE ROLE clawhold_test_pinned_host LOGIN IN ROLE clawhold_app");
     let _another_run_did = test.runtime.block_on(make.execute(&mut superuser));
     let tenant = "acme-corp".parse().unwrap();
-    let pin = Store::pin(&database.owner, "clawhold_test_pinned_host", &tenant);
+    let pin = Store::pin(&database.superuser, "clawhold_test_pinned_host", &tenant);
     test.runtime.block_on(pin).unwrap();
 
     let pinned = database.app.replace("clawhold_test_app@", "clawhold_test_pinned_host@");
