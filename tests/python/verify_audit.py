@@ -63,6 +63,10 @@ def main(export, key, heads=None):
     seq, last = begin["after"]["seq"], bytes.fromhex(begin["after"]["hash"])
     kept = [json.loads(line) for line in open(heads, encoding="utf-8")] if heads else []
     kept = {head["seq"]: head["hash"] for head in kept if head["chain"] == chain and signed(head, key)}
+    kept = {number: hash for number, hash in kept.items() if number >= seq}
+    if kept.get(seq, last.hex()) != last.hex():
+        broken(seq, "rewritten: a head that was kept elsewhere has another hash")
+    first, explained = seq, seq == 0
     for entry in lines[1:]:
         if "head" in entry:
             break
@@ -73,6 +77,7 @@ def main(export, key, heads=None):
         if bytes.fromhex(entry["hash"]) != entry_hash(chain, entry, last):
             broken(entry["seq"], "edited")
         seq, last = entry["seq"], bytes.fromhex(entry["hash"])
+        explained |= entry["action"] == "audit.retain" and entry["resource"].endswith(f"-{first}")
         if kept.get(seq, entry["hash"]) != entry["hash"]:
             broken(seq, "rewritten: a head that was kept elsewhere has another hash")
     if "head" not in lines[-1]:
@@ -82,6 +87,8 @@ def main(export, key, heads=None):
         broken(seq, "the head is not signed by this key")
     if head["seq"] != seq or bytes.fromhex(head["hash"]) != last:
         broken(min(head["seq"], seq) + 1, "the tail was cut, or something was added behind it")
+    if not explained:
+        broken(first, "missing with all before it, and no entry says that retention removed them")
     if kept and max(kept) > seq:
         broken(seq + 1, "the tail was cut: a head that was kept elsewhere comes later")
     print("whole", chain, seq - begin["after"]["seq"])

@@ -151,7 +151,7 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
             let (key, line) = if request.method().is_safe() {
                 (Ok(None), String::new())
             } else {
-                (once::key(request.headers()), format!("{} {}", request.method(), request.uri()))
+                (once::key(request.headers()), fingerprint(&request))
             };
             let key = match key {
                 Ok(key) => key,
@@ -181,6 +181,12 @@ async fn authenticate(host: &Host, headers: &HeaderMap, from: IpAddr, id: Reques
         .and_then(BearerToken::parse)
         .ok_or(Problem::Unauthenticated)?;
     host.authenticate(&sent, from, id, trace(headers), depth(headers)).await
+}
+
+/// What a repeat has in common with its first time, beside the body.
+fn fingerprint(request: &Request) -> String {
+    let condition = request.headers().get(http::header::IF_MATCH).map(HeaderValue::as_bytes).unwrap_or_default();
+    format!("{} {} {}", request.method(), request.uri(), String::from_utf8_lossy(condition))
 }
 
 /// A key that the route does not know: a typo would otherwise be ignored.

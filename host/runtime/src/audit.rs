@@ -113,11 +113,16 @@ impl Host {
             );
             return Ok(Verification::Broken { seq: head.seq + 1, why });
         }
-        if kept.seq <= start.seq {
+        // What retention has removed since cannot be compared any more.
+        if kept.seq < start.seq {
             return Ok(found);
         }
-        let there = tx.audit_entry(kept.seq).await?;
-        if there.is_some_and(|entry| entry.hash == kept.hash) {
+        let there = if kept.seq == start.seq {
+            Some(start.hash)
+        } else {
+            tx.audit_entry(kept.seq).await?.map(|entry| entry.hash)
+        };
+        if there == Some(kept.hash) {
             return Ok(found);
         }
         let why = "a head that was kept outside of the database has another hash: the chain was rewritten";

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use clawhold_store::Store;
-use clawhold_tenancy::audit::{Head, PublicKey, SignedHead, SigningKey, now_us};
+use clawhold_tenancy::audit::{HOST_CHAIN, Head, PublicKey, SignedHead, SigningKey, now_us};
 
 use crate::Host;
 
@@ -112,6 +112,7 @@ impl Host {
                 None => break,
             }
         }
+        found.insert(HOST_CHAIN.to_owned(), self.store.system("keep heads").await?.audit_head().await?);
         let mut waiting = self.heads.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for (chain, head) in found.into_iter().filter(|(_, head)| head.seq > 0) {
             waiting.entry(chain).or_insert(head);

@@ -168,7 +168,7 @@ impl Host {
                 tracing::warn!("runs could not be cut; their callers get no answer");
             }
         }
-        self.tell_refused(true).await;
+        self.tell_refused_at_the_end().await;
         self.writer.close().await;
         self.write_uses().await;
         self.heads.put(&self.store).await;

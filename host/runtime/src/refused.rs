@@ -18,8 +18,10 @@ use crate::Host;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the next ones of the same kind are summed up.
 const SUM: Duration = Duration::from_mins(1);
-/// Tokens that are counted at a time, so that the memory is bounded where there are very many.
-const TOKENS: usize = 10_000;
+/// Tokens of a tenant that are counted by themselves; the others of the tenant are counted together. None takes another tenant's places.
+const TOKENS: usize = 32;
+/// How long what is left may take when the host ends.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Why a token that there is was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,10 +42,12 @@ impl Why {
 }
 
 #[derive(Default)]
-pub(crate) struct Refused(Mutex<HashMap<(TokenId, Why), Count>>);
+pub(crate) struct Refused(Mutex<HashMap<Scope, HashMap<Key, Count>>>);
+
+/// Which token; `None` is every other of the scope.
+type Key = (Option<TokenId>, Why);
 
 struct Count {
-    scope: Scope,
     times: u64,
     /// Where the last one came from.
     from: IpAddr,
@@ -52,42 +56,51 @@ struct Count {
 
 /// What is to be told.
 struct Sum {
-    token: TokenId,
-    why: Why,
     scope: Scope,
+    key: Key,
     times: u64,
     from: IpAddr,
 }
 
 impl Refused {
     pub(crate) fn note(&self, token: &Token, why: Why, from: IpAddr) {
-        self.add(Sum { token: token.made.id.clone(), why, scope: token.scope.clone(), times: 1, from });
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_scope = counts.entry(token.scope.clone()).or_default();
+        let mut key = (Some(token.made.id.clone()), why);
+        if of_scope.len() >= TOKENS && !of_scope.contains_key(&key) {
+            key.0 = None;
+        }
+        let count = of_scope.entry(key).or_insert(Count { times: 0, from, told: None });
+        count.times += 1;
+        count.from = from;
     }
 
-    fn add(&self, sum: Sum) {
+    /// What could not be told is due again.
+    fn put_back(&self, sum: Sum) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (sum.token, sum.why);
-        if counts.len() >= TOKENS && !counts.contains_key(&key) {
-            tracing::warn!(token = %key.0, why = key.1.as_str(), "a refusal is not counted: too many tokens are refused");
-            return;
-        }
-        let count = counts.entry(key).or_insert(Count { scope: sum.scope, times: 0, from: sum.from, told: None });
+        let of_scope = counts.entry(sum.scope).or_default();
+        let count = of_scope.entry(sum.key).or_insert(Count { times: 0, from: sum.from, told: None });
         count.times += sum.times;
-        count.from = sum.from;
+        count.told = None;
     }
 
     /// What is due, or everything.
     fn take(&self, now: Instant, all: bool) -> Vec<Sum> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |count: &Count| count.told.is_some_and(|told| now.duration_since(told) < SUM);
-        counts.retain(|_, count| count.times > 0 || fresh(count));
-        let due = counts.iter_mut().filter(|(_, count)| count.times > 0 && (all || !fresh(count)));
-        due.map(|((token, why), count)| {
-            count.told = Some(now);
-            let times = std::mem::take(&mut count.times);
-            Sum { token: token.clone(), why: *why, scope: count.scope.clone(), times, from: count.from }
-        })
-        .collect()
+        counts.retain(|_, of_scope| {
+            of_scope.retain(|_, count| count.times > 0 || fresh(count));
+            !of_scope.is_empty()
+        });
+        let mut due = Vec::new();
+        for (scope, of_scope) in counts.iter_mut() {
+            for (key, count) in of_scope.iter_mut().filter(|(_, count)| count.times > 0 && (all || !fresh(count))) {
+                count.told = Some(now);
+                let times = std::mem::take(&mut count.times);
+                due.push(Sum { scope: scope.clone(), key: key.clone(), times, from: count.from });
+            }
+        }
+        due
     }
 }
 
@@ -101,14 +114,23 @@ pub(crate) async fn keep_telling(host: Weak<Host>) {
 }
 
 impl Host {
-    pub(crate) async fn tell_refused(&self, all: bool) {
+    /// Tells what is left, unless the database takes too long.
+    pub(crate) async fn tell_refused_at_the_end(&self) {
+        if tokio::time::timeout(LAST, self.tell_refused(true)).await.is_err() {
+            tracing::warn!("not all refusals of tokens could be noted");
+        }
+    }
+
+    async fn tell_refused(&self, all: bool) {
         for sum in self.auth.refused.take(Instant::now(), all) {
             let cx = Context::of_host("authentication", sum.scope.clone(), Role::Auditor);
-            let detail = json!({ "why": sum.why.as_str(), "times": sum.times, "last_from": sum.from });
-            let event = Event::by(&cx, "token.refuse", format!("token:{}", sum.token), Outcome::Denied).with(&detail);
+            let (token, why) = &sum.key;
+            let resource = token.as_ref().map_or_else(|| "tokens:others".to_owned(), |token| format!("token:{token}"));
+            let detail = json!({ "why": why.as_str(), "times": sum.times, "last_from": sum.from });
+            let event = Event::by(&cx, "token.refuse", resource, Outcome::Denied).with(&detail);
             if let Err(error) = self.note_on_chain(&sum.scope, event).await {
-                tracing::warn!(%error, token = %sum.token, "refusals of a token could not be noted yet");
-                self.auth.refused.add(sum);
+                tracing::warn!(%error, "refusals of a token could not be noted yet");
+                self.auth.refused.put_back(sum);
             }
         }
     }
@@ -116,38 +138,63 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
+    use clawhold_store::{NewToken, TokenHash};
+
     use super::*;
 
-    fn sum(token: &str) -> Sum {
-        let scope = Scope::Tenant("acme-corp".parse().unwrap());
-        Sum { token: token.parse().unwrap(), why: Why::WrongSecret, scope, times: 1, from: [127, 0, 0, 1].into() }
+    fn refuse(refused: &Refused, tenant: &str, token: &str) {
+        let made = NewToken {
+            id: token.parse().unwrap(),
+            name: "x".to_owned(),
+            role: Role::Caller,
+            hash: TokenHash([0; 32]),
+            skills: None,
+            created_us: 1,
+            expires_us: None,
+        };
+        let scope = Scope::Tenant(tenant.parse().unwrap());
+        let token = Token { scope, made, revoked_us: None, last_used_us: None };
+        refused.note(&token, Why::WrongSecret, [127, 0, 0, 1].into());
     }
 
     #[test]
     fn the_first_is_told_at_once_and_the_next_in_sum() {
         let (refused, now) = (Refused::default(), Instant::now());
         let times = |at, all| refused.take(at, all).iter().map(|sum| sum.times).collect::<Vec<_>>();
-        refused.add(sum("0123456789ab"));
+        let again = |token| refuse(&refused, "acme-corp", token);
+        again("0123456789ab");
         assert_eq!(times(now, false), [1]);
         for _ in 0..1000 {
-            refused.add(sum("0123456789ab"));
+            again("0123456789ab");
         }
         assert_eq!(times(now + Duration::from_secs(59), false), [0; 0]);
-        refused.add(sum("0123456789ac"));
+        again("0123456789ac");
         assert_eq!(times(now + Duration::from_secs(59), false), [1], "another token's are its own");
-        assert_eq!(times(now + SUM, false), [1000]);
-        refused.add(sum("0123456789ab"));
+        let due = refused.take(now + SUM, false);
+        assert_eq!(due.iter().map(|sum| sum.times).collect::<Vec<_>>(), [1000]);
+        // What could not be written is due at once, with what came since.
+        again("0123456789ab");
+        due.into_iter().for_each(|sum| refused.put_back(sum));
+        assert_eq!(times(now + SUM, false), [1001]);
+        again("0123456789ab");
         assert_eq!(times(now + SUM, true), [1], "at the end all are told");
         assert_eq!(times(now + SUM * 3, false), [0; 0]);
         assert!(refused.0.lock().unwrap().is_empty());
     }
 
     #[test]
-    fn tokens_without_number_take_bounded_memory() {
-        let refused = Refused::default();
-        for n in 0..2 * TOKENS {
-            refused.add(sum(&format!("{n:012x}")));
+    fn tokens_without_number_take_bounded_memory_and_no_other_tenants_places() {
+        let (refused, now) = (Refused::default(), Instant::now());
+        for n in 0..10_000 {
+            refuse(&refused, "acme-corp", &format!("{n:012x}"));
         }
-        assert_eq!(refused.0.lock().unwrap().len(), TOKENS);
+        refuse(&refused, "globex", "0123456789ab");
+        let told = refused.take(now, false);
+        let of = |tenant: &str| {
+            let scope = Scope::Tenant(tenant.parse().unwrap());
+            told.iter().filter(|sum| sum.scope == scope).map(|sum| sum.times).collect::<Vec<_>>()
+        };
+        assert_eq!((of("acme-corp").len(), of("acme-corp").iter().sum::<u64>()), (TOKENS + 1, 10_000));
+        assert_eq!(of("globex"), [1]);
     }
 }

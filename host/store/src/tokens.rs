@@ -206,12 +206,16 @@ fn token(row: &AnyRow) -> Result<Token, StoreError> {
         "publisher" => Scope::Publisher(fields.id("scope")?),
         _ => return Err(fields.corrupt("scope_kind", "no kind of scope")),
     };
+    let role: Role = fields.id("role")?;
+    if !role.fits(&scope) {
+        return Err(fields.corrupt("role", "a role that no token of its scope has"));
+    }
     Ok(Token {
         scope,
         made: NewToken {
             id: fields.id("id")?,
             name: fields.text("name")?,
-            role: fields.id("role")?,
+            role,
             hash: TokenHash(fields.hash("hash")?),
             skills: fields.optional_json("skills")?,
             created_us: fields.integer("created_us")?,

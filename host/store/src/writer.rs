@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::{self, Kind};
 use crate::error::{Failure, failed};
-use crate::{KeptAnswer, Store, StoreError, answers, audit, runs};
+use crate::{Conflict, KeptAnswer, Store, StoreError, answers, audit, runs};
 
 /// Appends in one transaction. 256: some 30 ms of inserts, within which nothing else can write.
 const GROUP: usize = 256;
@@ -156,11 +156,28 @@ async fn write(store: &Store, group: Vec<Append>) -> bool {
         tracing::warn!(%error, appends = group.len(), one_by_one, "a group of run records was not written");
     }
     for append in group {
-        let written = if one_by_one { commit(store, std::slice::from_ref(&append)).await } else { written.clone() };
+        let written = if one_by_one { in_time(store, std::slice::from_ref(&append)).await } else { written.clone() };
+        let (append, written) = without_its_answer(store, append, written).await;
         // A caller that went away has lost interest in the answer.
         let _ = append.done.send(written);
     }
     failed
+}
+
+/// A run whose key another host's run took first has taken place all the same: it is recorded, and its answer is not kept.
+async fn without_its_answer(
+    store: &Store,
+    append: Append,
+    written: Result<(), StoreError>,
+) -> (Append, Result<(), StoreError>) {
+    match written {
+        Err(taken @ StoreError::Conflict(Conflict::Answer)) => {
+            let append = Append { kept: None, ..append };
+            let written = in_time(store, std::slice::from_ref(&append)).await;
+            (append, written.and(Err(taken)))
+        }
+        written => (append, written),
+    }
 }
 
 /// A database that does not answer must not keep its callers for ever. Whether the group was written is not known then.

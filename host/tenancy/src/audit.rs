@@ -146,6 +146,9 @@ pub fn now_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// The action of an entry that says which others retention removed: its resource is `audit:FIRST-LAST`.
+pub const RETAIN: &str = "audit.retain";
+
 /// The chain of what happens to no single tenant: publishing, creating tenants. No tenant id has this form.
 pub const HOST_CHAIN: &str = "_host";
 

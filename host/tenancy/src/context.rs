@@ -37,6 +37,17 @@ impl Role {
     }
 }
 
+impl Role {
+    /// Whether a token of this scope may have this role. Any other that the database holds was put there by somebody else than us.
+    pub const fn fits(self, scope: &Scope) -> bool {
+        match scope {
+            Scope::Host => matches!(self, Self::Operator),
+            Scope::Publisher(_) => matches!(self, Self::Publisher),
+            Scope::Tenant(_) => matches!(self, Self::Admin | Self::Auditor | Self::Caller),
+        }
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

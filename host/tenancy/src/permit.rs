@@ -170,7 +170,11 @@ impl Context {
 
     /// A permit on the host.
     pub fn permit_host<A: Action>(&self) -> Result<Permit<A, Host>, Refusal> {
-        self.has_role::<A>().map(|()| Permit::new(Host))
+        self.has_role::<A>()?;
+        match &self.scope {
+            Scope::Host => Ok(Permit::new(Host)),
+            _ => Err(Refusal::Elsewhere),
+        }
     }
 
     /// A permit on the list of packages.
@@ -215,6 +219,17 @@ mod tests {
         }
         let publisher = context(Scope::Publisher("northwind".parse().unwrap()), Role::Publisher);
         assert_eq!(publisher.permit::<InvokeSkill>(&acme).unwrap_err(), Refusal::Elsewhere);
+    }
+
+    #[test]
+    fn an_operator_of_a_tenant_or_a_publisher_does_not_exist() {
+        for scope in [Scope::Tenant("acme-corp".parse().unwrap()), Scope::Publisher("northwind".parse().unwrap())] {
+            assert!(!Role::Operator.fits(&scope));
+            let made_up = context(scope, Role::Operator);
+            assert_eq!(made_up.permit_host::<CreateTenant>().unwrap_err(), Refusal::Elsewhere);
+            assert_eq!(made_up.permit_host::<CreateHostToken>().unwrap_err(), Refusal::Elsewhere);
+        }
+        assert!(context(Scope::Host, Role::Operator).permit_host::<CreateTenant>().is_ok());
     }
 
     #[test]

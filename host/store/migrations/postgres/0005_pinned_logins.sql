@@ -39,7 +39,7 @@ BEGIN
         'data_keys', 'chain_starts', 'kept_answers'] LOOP
         own := CASE of_tenants
             WHEN 'tenants' THEN 'id'
-            WHEN 'tokens' THEN 'scope_kind = ''tenant'' AND scope'
+            WHEN 'tokens' THEN 'scope_kind = ''tenant'' AND role IN (''admin'', ''auditor'', ''caller'') AND scope'
             ELSE 'tenant_id' END || ' = (SELECT tenant FROM pinned_logins WHERE login = session_user)';
         EXECUTE format('CREATE POLICY pinned ON %I AS RESTRICTIVE TO clawhold_pinned USING (%s) WITH CHECK (%s)', of_tenants, own, own);
     END LOOP;

@@ -64,10 +64,11 @@ pub(super) async fn open(url: &str, connections: u32) -> Result<Pools, StoreErro
 
 /// Whether this role may work here, and the tables are those of this program. If not, what mends it.
 async fn is_fit(connection: &mut AnyConnection) -> Result<Result<(), String>, sqlx::Error> {
-    let role = "SELECT current_user::text AS name, rolsuper::int::bigint AS super, rolbypassrls::int::bigint AS bypasses, \
+    let role = "SELECT current_user::text AS name, (SELECT count(*) FROM pg_roles other WHERE (other.rolsuper OR other.rolbypassrls) \
+                 AND (pg_has_role(current_user, other.oid, 'MEMBER') OR pg_has_role(session_user, other.oid, 'MEMBER'))) AS above, \
                 current_setting('server_version_num')::bigint AS version, \
                 (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p') AND relname IN ('tenants', 'audit') \
-                 AND pg_has_role(current_user, relowner, 'USAGE')) AS owned, \
+                 AND pg_has_role(current_user, relowner, 'MEMBER')) AS owned, \
                 (SELECT count(*) FROM pg_roles app WHERE app.rolname = 'clawhold_app' \
                  AND pg_has_role(current_user, app.oid, 'MEMBER')) AS member, \
                 (SELECT count(*) FROM pg_roles pinned WHERE pinned.rolname = 'clawhold_pinned' \
@@ -80,9 +81,9 @@ async fn is_fit(connection: &mut AnyConnection) -> Result<Result<(), String>, sq
     if fact("version")? < 150_000 {
         return Ok(Err("the server is older than PostgreSQL 15; use a newer one".to_owned()));
     }
-    if fact("super")? > 0 || fact("bypasses")? > 0 {
+    if fact("above")? > 0 {
         return Ok(Err(format!(
-            "the role {name} is a superuser or has BYPASSRLS, for which row-level security does not hold; make one without: \
+            "the role {name} is a superuser or has BYPASSRLS, or may become such a role, for which row-level security does not hold; make one without: \
              CREATE ROLE clawhold LOGIN PASSWORD '…' IN ROLE clawhold_app"
         )));
     }

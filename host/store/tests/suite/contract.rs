@@ -1,7 +1,7 @@
 //! What each resource promises.
 
-use clawhold_store::{Conflict, Published, RunWriter, Store, StoreError, TenantState};
-use clawhold_tenancy::{Digest, RunId, Scope};
+use clawhold_store::{Conflict, NewToken, Published, RunWriter, Store, StoreError, TenantState};
+use clawhold_tenancy::{Digest, Role, RunId, Scope};
 
 use crate::support::{event, id, install, publication, publish, put, record, run, tenant, token};
 
@@ -74,11 +74,29 @@ fn scopes() -> [Scope; 3] {
     [Scope::Host, Scope::Tenant(id("acme-corp")), Scope::Publisher(id("acme-corp"))]
 }
 
+/// A token with a role that its scope has.
+fn fitting(scope: &Scope, text: &str) -> NewToken {
+    let role = match scope {
+        Scope::Host => Role::Operator,
+        Scope::Tenant(_) => Role::Caller,
+        Scope::Publisher(_) => Role::Publisher,
+    };
+    NewToken { role, ..token(text) }
+}
+
+pub(crate) async fn a_token_with_a_role_that_its_scope_has_not_is_no_token(store: &Store) {
+    let mut tx = store.system_write("token.create").await.unwrap();
+    let made = NewToken { role: Role::Operator, ..token("aaaaaaaaaaaa") };
+    tx.create_token(&Scope::Tenant(id("acme-corp")), &made).await.unwrap();
+    let refused = tx.token(&id("aaaaaaaaaaaa")).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+}
+
 pub(crate) async fn a_token_is_found_by_its_id_whatever_its_scope(store: &Store) {
     let ids = ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"];
     let mut tx = store.system_write("token.create").await.unwrap();
     for (scope, id) in scopes().iter().zip(ids) {
-        tx.create_token(scope, &token(id)).await.unwrap();
+        tx.create_token(scope, &fitting(scope, id)).await.unwrap();
     }
     let refused = tx.create_token(&Scope::Host, &token(ids[1])).await.unwrap_err();
     assert_eq!(conflict(refused), Conflict::Token(id(ids[1])));
@@ -87,7 +105,7 @@ pub(crate) async fn a_token_is_found_by_its_id_whatever_its_scope(store: &Store)
     let mut tx = store.system("authenticate").await.unwrap();
     for (scope, text) in scopes().iter().zip(ids) {
         let found = tx.token(&id(text)).await.unwrap().unwrap();
-        let made = token(text);
+        let made = fitting(scope, text);
         assert_eq!(&found.scope, scope);
         assert_eq!((found.made.role, found.made.hash.0), (made.role, made.hash.0));
         assert_eq!((found.made.skills, found.made.expires_us), (made.skills, made.expires_us));

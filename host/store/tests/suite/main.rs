@@ -43,6 +43,7 @@ on_each_database![
     contract::a_tenant_id_is_taken_once,
     contract::a_tenant_is_suspended_and_resumed,
     contract::a_token_is_found_by_its_id_whatever_its_scope,
+    contract::a_token_with_a_role_that_its_scope_has_not_is_no_token,
     contract::a_token_is_revoked_once_and_only_in_its_scope,
     contract::a_version_is_final,
     contract::the_latest_version_is_the_highest_and_not_the_newest,

@@ -55,6 +55,10 @@ async fn a_pinned_login_meets_no_other_tenant_whatever_it_sets() {
     for write in [
         "INSERT INTO tenants SELECT 'umbrella', tier, state, created_us FROM tenants",
         "UPDATE tokens SET scope = 'globex'",
+        "INSERT INTO tokens (id, scope_kind, scope, name, role, hash, created_us) \
+         VALUES ('aaaaaaaaaaab', 'tenant', 'acme-corp', 'x', 'operator', '\\x01', 1)",
+        "INSERT INTO tokens (id, scope_kind, scope, name, role, hash, created_us) \
+         VALUES ('aaaaaaaaaaac', 'host', '', 'x', 'operator', '\\x01', 1)",
         "UPDATE packages SET created_us = 1",
         "INSERT INTO pinned_logins VALUES ('clawhold_test_app', 'acme-corp')",
         "DELETE FROM pinned_logins",

@@ -205,7 +205,8 @@ impl Verifier {
                 return Err(unreadable(format!("format {} is not known; use a newer program", begin.clawhold_audit)));
             }
             self.walk = Some(Walk::new(&begin.chain, Head { seq: begin.after.seq, hash: begin.after.hash }));
-            self.outside.retain(|head| head.chain == begin.chain);
+            // Those from before what retention left say nothing of it.
+            self.outside.retain(|head| head.chain == begin.chain && head.seq >= begin.after.seq);
             self.begun_at = begin.after.seq;
             self.chain = begin.chain;
             return self.meet_outside();

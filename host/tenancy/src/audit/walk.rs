@@ -1,6 +1,6 @@
 //! Recomputing a chain, entry by entry.
 
-use super::{Head, SealedEvent};
+use super::{Head, RETAIN, SealedEvent};
 
 /// The first place at which a chain is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,13 +23,16 @@ impl Break {
 #[derive(Debug, Clone)]
 pub struct Walk {
     chain: String,
+    start: Head,
+    /// Whether an entry says why the chain begins where it does.
+    explained: bool,
     at: Head,
 }
 
 impl Walk {
     /// A walk along the chain of this name, from behind `start`: [`Head::EMPTY`], or the last entry that retention removed.
     pub fn new(chain: &str, start: Head) -> Self {
-        Self { chain: chain.to_owned(), at: start }
+        Self { chain: chain.to_owned(), start, explained: start == Head::EMPTY, at: start }
     }
 
     /// Goes one entry further.
@@ -54,6 +57,7 @@ impl Walk {
         if next.hash != *hash {
             return Err(Break::at(seq, "it was edited: its content does not fit its hash"));
         }
+        self.explained |= event.action == RETAIN && removed_up_to(&event.resource) == Some(self.start.seq);
         self.at = next;
         Ok(())
     }
@@ -77,7 +81,16 @@ impl Walk {
             std::cmp::Ordering::Equal if self.at.hash != kept.hash => {
                 Err(Break::at(self.at.seq, "the chain's head has another hash: it was edited, or all of the chain was"))
             }
+            std::cmp::Ordering::Equal if !self.explained => Err(Break::at(
+                self.start.seq,
+                format!("it and all before it are missing, and no entry says that retention removed them ({RETAIN})"),
+            )),
             std::cmp::Ordering::Equal => Ok(()),
         }
     }
+}
+
+/// The last number of `audit:FIRST-LAST`.
+fn removed_up_to(resource: &str) -> Option<i64> {
+    resource.strip_prefix("audit:")?.split_once('-')?.1.parse().ok()
 }

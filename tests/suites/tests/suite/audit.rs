@@ -15,6 +15,7 @@ use crate::support::{Answer, TestHost, on_each_database, python, root};
 on_each_database![
     an_export_is_whole_and_says_what_each_entry_says,
     hostile_42_each_change_of_an_export_is_named_by_two_verifiers,
+    hostile_42_a_beginning_that_retention_did_not_remove_is_missed,
     detail_is_sealed_in_the_database_and_the_log_still_reads,
 ];
 
@@ -156,8 +157,12 @@ fn rows(test: &TestHost, query: &'static str) -> Vec<sqlx::any::AnyRow> {
 }
 
 fn change(test: &TestHost, statements: &'static str) {
+    change_at(test, &test.database(), statements);
+}
+
+fn change_at(test: &TestHost, database: &str, statements: &'static str) {
     test.runtime.block_on(async {
-        let mut connection = AnyConnection::connect(&test.database()).await.unwrap();
+        let mut connection = AnyConnection::connect(database).await.unwrap();
         sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
     });
 }
@@ -193,16 +198,50 @@ fn a_tenant_whose_key_is_destroyed_has_a_log_that_verifies_and_says_nothing() {
     assert_eq!(test.get("/v1/tenants/acme-corp/audit/verify", &admin).ok()["verified"], true);
 }
 
+fn hostile_42_a_beginning_that_retention_did_not_remove_is_missed(test: &TestHost) {
+    let admin = busy(test);
+    // All of it at last, which leaves a head and a beginning that fit one another.
+    for cut in [
+        "INSERT INTO chain_starts (tenant_id, seq, hash) SELECT tenant_id, seq, hash FROM audit \
+         WHERE tenant_id = 'acme-corp' AND seq = 3; DELETE FROM audit WHERE tenant_id = 'acme-corp' AND seq <= 3",
+        "UPDATE chain_starts SET seq = heads.seq, hash = heads.hash FROM chain_heads heads \
+         WHERE heads.tenant_id = chain_starts.tenant_id; DELETE FROM audit WHERE tenant_id = 'acme-corp'",
+    ] {
+        change(test, cut);
+        let found = test.get("/v1/tenants/acme-corp/audit/verify", &admin).ok();
+        assert_eq!(found["verified"], false, "{found}");
+        assert!(found["why"].as_str().unwrap().contains("audit.retain"), "{found}");
+        let (lines, key) = export(test, &admin);
+        let first = verify(&lines, key, &[]).unwrap_err().to_string();
+        assert!(first.contains("audit.retain"), "{first}");
+        if let Some(python) = python() {
+            assert!(verify_in_python(&python, &lines, key).is_err());
+        }
+    }
+}
+
 #[test]
 fn hostile_42_a_cut_tail_with_its_head_set_back_is_caught_by_the_outside_head() {
-    let test = TestHost::start();
+    cut_tail(TestHost::start(), "");
+}
+
+#[test]
+fn hostile_42_a_cut_tail_on_postgres_is_caught_by_the_outside_head() {
+    let test = TestHost::on_postgres();
+    let yaml = format!("database_url: {}\n", test.postgres.as_ref().unwrap().app);
+    cut_tail(test, &yaml);
+}
+
+fn cut_tail(test: TestHost, yaml: &str) {
+    let database = test.database();
     let admin = busy(&test);
     // The host stops, and puts its heads into their file.
-    let test = test.restarted("");
+    let test = test.restarted(yaml);
     assert_eq!(test.get("/v1/tenants/acme-corp/audit/verify", &admin).ok()["verified"], true);
     let entries = test.audit("acme-corp", &admin).len();
-    change(
+    change_at(
         &test,
+        &database,
         "DELETE FROM audit WHERE tenant_id = 'acme-corp' AND seq > 6; \
          UPDATE chain_heads SET seq = 6, hash = (SELECT hash FROM audit WHERE tenant_id = 'acme-corp' AND seq = 6) \
          WHERE tenant_id = 'acme-corp'",

@@ -50,7 +50,12 @@ fn each_tenant_sees_its_own_accounts_with_its_own_credential(test: &TestHost) {
 fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &TestHost) {
     let acme = test.with_probe("acme-corp", "https://acme.example.com");
     let globex = test.tenant("globex");
+    // Globex has one of everything.
     test.send("PUT", "/v1/tenants/globex/secrets/token", &globex, &json!({ "value": "globex-secret" })).ok();
+    test.install("globex", &globex, "northwind/probe", &json!({ "origin": "https://globex.example.com" }), &[]);
+    let run = test.invoke("globex", &globex, "probe.echo", &json!({ "text": "x" })).ok()["run"]["id"].clone();
+    let (run, token) = (run.as_str().unwrap(), globex.split('_').nth(1).unwrap());
+    test.get(&format!("/v1/tenants/globex/runs/{run}"), &globex).ok();
 
     let without_ids = |mut answer: crate::support::Answer| {
         for name in ["clawhold-request", "date"] {
@@ -67,9 +72,9 @@ fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &T
             .path
             .replace("{publisher}/{name}", "northwind/probe")
             .replace("{secret}", "token")
-            .replace("{token}", "0123456789abcdef0123456789abcdef")
+            .replace("{token}", token)
             .replace("{skill}", "probe.echo")
-            .replace("{run}", "01900000-0000-7000-8000-000000000000");
+            .replace("{run}", run);
         let ask = |tenant: &str| {
             let body = (row.method != "GET").then_some(br#"{"value":"x"}"#.as_slice());
             let before = test.host.counts().1;
@@ -87,6 +92,18 @@ fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &T
         assert_eq!(theirs, without_ids(nobodys.0), "{} {path}", row.method);
         assert_eq!(theirs, without_ids(odd.0), "{} {path}", row.method);
     }
+    // Globex's ids in a path of acme's own name as little as such that nobody has.
+    for row in routes.iter().filter(|row| row.path.contains("{run}") || row.path.contains("{token}")) {
+        let ask = |run: &str, token: &str| {
+            let path = row.path.replace("{tenant}", "acme-corp").replace("{run}", run).replace("{token}", token);
+            without_ids(test.ask(row.method, &path, &acme, None))
+        };
+        let theirs = ask(run, token);
+        assert_eq!(theirs.0, 404, "{} {}", row.method, row.path);
+        let nobodys = ask("01900000-0000-7000-8000-000000000000", "0123456789abcdef0123456789abcdef");
+        assert_eq!(theirs, nobodys, "{} {}", row.method, row.path);
+    }
+    test.get("/v1/tenants/globex/skills", &globex).ok();
 
     // Told to the tenant whose token it was, and to nobody else.
     let denied = |tenant: &str, token: &str| {

@@ -132,6 +132,13 @@ fn an_install_is_changed_only_as_it_was_seen(test: &TestHost) {
     let changed = put(&tag);
     assert_eq!(changed.status, 200, "{}", changed.body);
     let stale = put(&tag);
+    // What is asked for under a key is the condition too.
+    let key = |tag: &str| {
+        test.ask_with(&[("idempotency-key", "k"), ("if-match", tag)], "PUT", path, &admin, Some(body.as_bytes())).status
+    };
+    let now = changed.headers["etag"].to_str().unwrap();
+    assert_eq!((key(now), key(now), key(&tag)), (200, 200, 422));
+    let changed = test.get(path, &admin);
     assert_eq!((stale.status, stale.problem()), (412, "precondition-failed".to_owned()));
     let stale = test.ask_with(&[("if-match", &tag)], "DELETE", path, &admin, None);
     assert_eq!(stale.status, 412);

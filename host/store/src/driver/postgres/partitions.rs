@@ -1,6 +1,8 @@
 //! The audit log by month: making partitions, and removing old ones without breaking a chain.
 
-use clawhold_tenancy::audit::{Event, HOST_CHAIN, Outcome, Sealed, now_us};
+use std::time::Duration;
+
+use clawhold_tenancy::audit::{Event, HOST_CHAIN, Outcome, RETAIN, Sealed, now_us};
 use clawhold_tenancy::{Actor, TraceId};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
@@ -10,6 +12,10 @@ use crate::{StoreError, audit};
 
 /// Months to come that have a partition. 6: whoever runs `clawhold db maintain` once a month may forget it five times.
 const AHEAD: i32 = 6;
+
+/// Tries to get the locks for a removal, and between two of them.
+const TRIES: u32 = 15;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub(crate) async fn keep_partitions(url: &str, keep_months: Option<u32>) -> Resu
     let mut removed = Vec::new();
     if let Some(months) = keep_months {
         for partition in older_than(&mut owner, months).await? {
-            remove(&mut owner, &partition).await?;
+            remove_in_time(&mut owner, &partition).await?;
             removed.push(partition);
         }
     }
@@ -71,12 +77,28 @@ async fn older_than(owner: &mut AnyConnection, months: u32) -> Result<Vec<String
     rows.iter().map(|row| row.try_get("name").map_err(failed("list the partitions of the audit log"))).collect()
 }
 
+/// Gives way to hosts that are at work, and tries again.
+async fn remove_in_time(owner: &mut AnyConnection, partition: &str) -> Result<(), StoreError> {
+    for _ in 1..TRIES {
+        match remove(owner, partition).await {
+            Err(error) if error.is_retryable() => tokio::time::sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+    remove(owner, partition).await
+}
+
 /// Removes one partition. Each chain that has entries in it begins behind the last of them from then on, and says so.
 async fn remove(owner: &mut AnyConnection, partition: &str) -> Result<(), StoreError> {
     let fail = || failed("remove a partition of the audit log");
     let mut tx = owner.begin().await.map_err(fail())?;
     // Whoever owns the tables has no tenant of their own, and sees none of their rows otherwise.
     for statement in [
+        // As a host takes them, the heads first: the other way round the two would wait for one another. While this waits
+        // for a long verification, hosts wait behind it, so it does not for long.
+        "SET LOCAL lock_timeout = '2s'".to_owned(),
+        "LOCK TABLE chain_heads IN SHARE ROW EXCLUSIVE MODE".to_owned(),
+        "LOCK TABLE audit IN ACCESS EXCLUSIVE MODE".to_owned(),
         format!("ALTER TABLE {partition} NO FORCE ROW LEVEL SECURITY"),
         "ALTER TABLE chain_starts NO FORCE ROW LEVEL SECURITY".to_owned(),
         format!(
@@ -101,7 +123,7 @@ async fn remove(owner: &mut AnyConnection, partition: &str) -> Result<(), StoreE
         let event = Event {
             at_us: now_us(),
             actor: Actor::Host("retention").to_string(),
-            action: "audit.retain".to_owned(),
+            action: RETAIN.to_owned(),
             resource: format!("audit:{first}-{last}"),
             outcome: Outcome::Success,
             run: None,

@@ -30,6 +30,13 @@ pub(crate) async fn pin(superuser: &str, login: &str, tenant: &TenantId) -> Resu
     let put = sqlx::query(put).bind(login).bind(tenant.as_str()).execute(&mut *tx).await;
     put.map_err(|error| refuse(first_words(&error)))?;
     move_to(&mut tx, &quoted, "clawhold_app", "clawhold_pinned").await.map_err(|error| refuse(first_words(&error)))?;
+    let more = "SELECT coalesce(string_agg(quote_ident(r.rolname), ', '), '') AS roles FROM pg_roles r \
+                WHERE r.rolname NOT IN ($1::name, 'clawhold_pinned') AND pg_has_role($1::name, r.oid, 'MEMBER')";
+    let more = sqlx::query(more).bind(login).fetch_one(&mut *tx).await.map_err(failed("read the memberships"))?;
+    let more: String = more.try_get("roles").map_err(failed("read the memberships"))?;
+    if !more.is_empty() {
+        return Err(refuse(format!("the role {login} may become {more}, and be rid of its pin; REVOKE that first")));
+    }
     tx.commit().await.map_err(failed("pin a login"))?;
     end_sessions(&mut at, login).await?;
     at.close().await.map_err(failed("close the database"))
