@@ -167,6 +167,7 @@ fn routes(host: Arc<Host>) -> Routes {
             "/v1/tenants/{tenant}/secrets",
             secrets::list,
             Operation::new("listSecrets", "Secrets by name and version, without their values")
+                .query::<PageQuery>()
                 .gives::<Page<secrets::SecretView>>(200),
         )
         .delete::<can::DeleteSecret, TenantId, _, _>(

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use clawhold_runtime::{Host, Problem};
-use clawhold_secret_store::SecretValue;
+use clawhold_secret_store::{SecretInfo, SecretValue};
 use clawhold_tenancy::SecretName;
 use clawhold_tenancy::limits::REQUEST_BYTES;
 use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
@@ -15,10 +15,10 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::body::{Answer, BodyHash, Named, whole};
+use crate::body::{Answer, Asked, BodyHash, Named, whole};
 use crate::gate::Allowed;
 use crate::once::{Reply, once};
-use crate::page::{Page, rfc3339};
+use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
 /// A value: a text, or named fields.
@@ -95,15 +95,20 @@ async fn put_value(
     once(host, allowed, &BodyHash::of(bytes), stored, put).await
 }
 
-pub(crate) async fn list(State(host): State<Arc<Host>>, allowed: Allowed<ListSecrets>) -> Answer<Page<SecretView>> {
-    let secrets = host.secrets(&allowed.permit).await?;
-    let view = secrets.into_iter().map(|secret| SecretView {
+pub(crate) async fn list(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ListSecrets>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<Page<SecretView>> {
+    let limit = page.limit()?;
+    let secrets = host.secrets(&allowed.permit, page.after()?.as_ref(), limit).await?;
+    let view = |secret: &SecretInfo| SecretView {
         name: secret.name.to_string(),
         version: secret.version,
         updated: rfc3339(secret.created_us),
-        by: secret.by,
-    });
-    Ok(Json(Page::with(view.collect(), None)))
+        by: secret.by.clone(),
+    };
+    Ok(Json(Page::of(&secrets, limit, |secret| secret.name.to_string(), view)))
 }
 
 pub(crate) async fn delete(

@@ -55,6 +55,20 @@ impl Client {
     }
 
     /// An answer of lines, written to `out` as it comes: as long as it may be, in little memory.
+    /// A list with all its pages.
+    pub(crate) fn get_all(&self, path: &str) -> Result<Value, Failure> {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{sign}limit=200");
+        let mut page = self.get(&path)?;
+        let mut items = Vec::new();
+        loop {
+            items.extend(page["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+            let Some(next) = page["next"].as_str() else { break };
+            page = self.get(&format!("{path}&after={next}"))?;
+        }
+        Ok(serde_json::json!({ "items": items }))
+    }
+
     pub(crate) fn get_lines(&self, path: &str, out: &mut dyn Write) -> Result<(), Failure> {
         let sent = self.agent.get(self.url(path)).header("authorization", self.bearer()?).call();
         let answer = match sent {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -131,7 +131,15 @@ impl HeadSink for HeadFile {
             serde_json::to_writer(&mut lines, head)?;
             lines.push(b'\n');
         }
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.0)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.0)?;
+        // A line that was cut when the disk was full must not take the next one with it.
+        let mut last = [b'\n'];
+        if file.seek(io::SeekFrom::End(-1)).is_ok() {
+            file.read_exact(&mut last)?;
+        }
+        if last != [b'\n'] {
+            lines.insert(0, b'\n');
+        }
         file.write_all(&lines)?;
         file.sync_all()
     }
@@ -142,9 +150,9 @@ impl HeadSink for HeadFile {
             file => file?,
         };
         let mut newest: Option<SignedHead> = None;
-        for line in BufReader::new(file).lines() {
+        for line in BufReader::new(file).split(b'\n') {
             // A line that was cut when the machine lost power is none.
-            let Ok(head) = serde_json::from_str::<SignedHead>(&line?) else { continue };
+            let Ok(head) = serde_json::from_slice::<SignedHead>(&line?) else { continue };
             let newer = newest.as_ref().is_none_or(|known| head.seq >= known.seq);
             if head.chain == chain && newer && head.verify(key).is_ok() {
                 newest = Some(head);
@@ -170,10 +178,11 @@ mod tests {
         file.append(&[ours.sign("acme-corp", head(1), 1), ours.sign("globex", head(9), 1)]).unwrap();
         file.append(&[ours.sign("acme-corp", head(3), 2), theirs.sign("acme-corp", head(5), 3)]).unwrap();
         let mut half = OpenOptions::new().append(true).open(&file.0).unwrap();
-        half.write_all(b"{\"chain\":\"acme").unwrap();
+        half.write_all(b"{\"chain\":\"acme\xff").unwrap();
         let newest = file.newest("acme-corp", &ours.public()).unwrap().unwrap();
         assert_eq!((newest.seq, newest.at_us), (3, 2));
         file.append(&[ours.sign("acme-corp", head(4), 4)]).unwrap();
+        assert_eq!(file.newest("acme-corp", &ours.public()).unwrap().unwrap().seq, 4, "behind a line that was cut");
         assert_eq!(std::fs::metadata(&file.0).unwrap().mode() & 0o777, 0o600);
     }
 }

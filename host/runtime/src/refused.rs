@@ -174,7 +174,9 @@ mod tests {
         assert_eq!(due.iter().map(|sum| sum.times).collect::<Vec<_>>(), [1000]);
         // What could not be written is due at once, with what came since.
         again("0123456789ab");
-        due.into_iter().for_each(|sum| refused.put_back(sum));
+        for sum in due {
+            refused.put_back(sum);
+        }
         assert_eq!(times(now + SUM, false), [1001]);
         again("0123456789ab");
         assert_eq!(times(now + SUM, true), [1], "at the end all are told");

@@ -12,9 +12,6 @@ use clawhold_tenancy::{SecretName, TenantId};
 
 use crate::details::{Details, SealError};
 
-/// Secrets of one tenant that a list gives at the most: far more than a tenant has.
-const LISTED: u32 = 10_000;
-
 /// Rows of a [`Store`].
 pub struct StoreRows {
     store: Store,
@@ -105,9 +102,14 @@ impl SealedRows for StoreRows {
         Ok(true)
     }
 
-    async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError> {
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<&SecretName>,
+        limit: u32,
+    ) -> Result<Vec<SecretInfo>, SecretError> {
         let mut tx = self.store.tenant(tenant).await.map_err(unreachable)?;
-        let rows = tx.secrets(None, LISTED).await.map_err(unreachable)?;
+        let rows = tx.secrets(after, limit).await.map_err(unreachable)?;
         let info = |row: clawhold_store::SecretInfo| SecretInfo {
             name: row.name,
             version: row.version,

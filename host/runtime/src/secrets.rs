@@ -26,9 +26,14 @@ impl Host {
         Ok(self.backends.secrets.put(permit.tenant(), name, value, Change { event, keep }).await?)
     }
 
-    /// Names, versions and dates.
-    pub async fn secrets(&self, permit: &Permit<ListSecrets>) -> Result<Vec<SecretInfo>, Problem> {
-        Ok(self.backends.secrets.list(permit.tenant()).await?)
+    /// Names, versions and dates of the secrets behind `after`, by name, at most `limit`.
+    pub async fn secrets(
+        &self,
+        permit: &Permit<ListSecrets>,
+        after: Option<&SecretName>,
+        limit: u32,
+    ) -> Result<Vec<SecretInfo>, Problem> {
+        Ok(self.backends.secrets.list(permit.tenant(), after, limit).await?)
     }
 
     /// Deletes a secret. Runs that already use it finish with it.

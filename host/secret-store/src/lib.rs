@@ -122,6 +122,11 @@ pub trait SecretStore: Send + Sync {
     /// Deletes a secret; `false` if there is none.
     async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError>;
 
-    /// All of the tenant's secrets, by name.
-    async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError>;
+    /// The tenant's secrets behind `after`, by name, at most `limit`.
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<&SecretName>,
+        limit: u32,
+    ) -> Result<Vec<SecretInfo>, SecretError>;
 }

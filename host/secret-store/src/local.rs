@@ -47,8 +47,13 @@ pub trait SealedRows: Send + Sync {
     /// Removes the value and commits that with the change's event; `false`, and no event, if there is none.
     async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError>;
 
-    /// All of the tenant's secrets, by name.
-    async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError>;
+    /// The tenant's secrets behind `after`, by name, at most `limit`.
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<&SecretName>,
+        limit: u32,
+    ) -> Result<Vec<SecretInfo>, SecretError>;
 }
 
 /// The driver: seals what goes into the rows and opens what comes out.
@@ -89,7 +94,12 @@ impl<R: SealedRows> SecretStore for LocalSecrets<R> {
         self.rows.delete(tenant, name, change).await
     }
 
-    async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError> {
-        self.rows.list(tenant).await
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<&SecretName>,
+        limit: u32,
+    ) -> Result<Vec<SecretInfo>, SecretError> {
+        self.rows.list(tenant, after, limit).await
     }
 }

@@ -109,11 +109,11 @@ impl Install {
                     ("UPDATED", "updated"),
                     ("BY", "by"),
                 ];
-                out.list(&client.get(&format!("tenants/{tenant}/installs?limit=200"))?, &columns);
+                out.list(&client.get_all(&format!("tenants/{tenant}/installs"))?, &columns);
             }
             Self::Remove { tenant, package, dry_run } => {
                 if dry_run {
-                    let held = client.get(&format!("tenants/{tenant}/installs?limit=200"))?;
+                    let held = client.get_all(&format!("tenants/{tenant}/installs"))?;
                     let items = held["items"].as_array().cloned().unwrap_or_default();
                     let found = items.into_iter().find(|install| install["package"] == json!(package));
                     let found =

@@ -24,7 +24,7 @@ impl Market {
     pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
         match self {
             Self::List => {
-                out.list(&client.get("market/packages?limit=200")?, &[("PACKAGE", "name"), ("SINCE", "created")]);
+                out.list(&client.get_all("market/packages")?, &[("PACKAGE", "name"), ("SINCE", "created")]);
             }
             Self::Show { package } => {
                 let shown = client.get(&format!("market/packages/{package}"))?;

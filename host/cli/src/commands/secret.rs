@@ -77,10 +77,10 @@ impl Secret {
             }
             Self::List { tenant } => {
                 let columns = [("SECRET", "name"), ("VERSION", "version"), ("UPDATED", "updated"), ("BY", "by")];
-                out.list(&client.get(&format!("tenants/{tenant}/secrets"))?, &columns);
+                out.list(&client.get_all(&format!("tenants/{tenant}/secrets"))?, &columns);
             }
             Self::Delete { place, dry_run: true } => {
-                let held = client.get(&format!("tenants/{}/secrets", place.tenant))?;
+                let held = client.get_all(&format!("tenants/{}/secrets", place.tenant))?;
                 let items = held["items"].as_array().cloned().unwrap_or_default();
                 let found = items.into_iter().find(|secret| secret["name"] == json!(place.name));
                 let found = found.ok_or_else(|| Failure::Refused("Not found: secret does not exist".to_owned()))?;

@@ -39,7 +39,7 @@ impl Tenant {
             }
             Self::List => {
                 let columns = [("TENANT", "id"), ("TIER", "tier"), ("STATE", "state"), ("CREATED", "created")];
-                out.list(&client.get("tenants?limit=200")?, &columns);
+                out.list(&client.get_all("tenants")?, &columns);
             }
             Self::Show { tenant } => {
                 let shown = client.get(&format!("tenants/{tenant}"))?;

@@ -89,7 +89,7 @@ impl Token {
             }
             Self::List { owner } => {
                 let query = owner.publisher.as_ref().map(|p| format!("?publisher={p}")).unwrap_or_default();
-                let tokens = client.get(&format!("{}{query}", owner.path()))?;
+                let tokens = client.get_all(&format!("{}{query}", owner.path()))?;
                 let columns = [
                     ("TOKEN", "id"),
                     ("NAME", "name"),

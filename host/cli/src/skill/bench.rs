@@ -78,7 +78,7 @@ impl Bench {
     pub(crate) fn secrets(&self, secrets: &[(SecretName, String)]) -> anyhow::Result<()> {
         let cx = self.admin();
         self.runtime.block_on(async {
-            for old in self.host.secrets(&cx.permit::<can::ListSecrets>(&self.tenant)?).await? {
+            for old in self.host.secrets(&cx.permit::<can::ListSecrets>(&self.tenant)?, None, u32::MAX).await? {
                 self.host
                     .delete_secret(&cx, &cx.permit::<can::DeleteSecret>(&self.tenant)?, &old.name, Keep::nothing())
                     .await?;

@@ -59,10 +59,17 @@ impl SealedRows for Memory {
         Ok(was)
     }
 
-    async fn list(&self, tenant: &TenantId) -> Result<Vec<SecretInfo>, SecretError> {
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<&SecretName>,
+        limit: u32,
+    ) -> Result<Vec<SecretInfo>, SecretError> {
         let rows = self.reach()?;
         let of_tenant = rows.iter().filter(|((owner, _), (_, sealed))| owner == tenant && sealed.is_some());
         Ok(of_tenant
+            .filter(|((_, name), _)| after.is_none_or(|after| name > after))
+            .take(limit as usize)
             .map(|((_, name), (version, _))| SecretInfo {
                 name: name.clone(),
                 version: *version,
@@ -140,9 +147,9 @@ async fn a_tenant_sees_its_own_secrets_alone() {
     let fix = Fixture::new(Memory::default());
     fix.secrets.put(&fix.acme, &fix.name, value("acme's"), Change::told(event("secret.put"))).await.unwrap();
     assert_eq!(fix.get(&fix.globex).await, None);
-    assert_eq!(fix.secrets.list(&fix.globex).await.unwrap(), []);
+    assert_eq!(fix.secrets.list(&fix.globex, None, 10).await.unwrap(), []);
     assert!(!fix.secrets.delete(&fix.globex, &fix.name, Change::told(event("secret.delete"))).await.unwrap());
-    assert_eq!(fix.secrets.list(&fix.acme).await.unwrap().len(), 1);
+    assert_eq!(fix.secrets.list(&fix.acme, None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

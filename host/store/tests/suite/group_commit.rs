@@ -3,9 +3,10 @@
 use std::pin::Pin;
 use std::task::Poll;
 
-use clawhold_store::{Conflict, RunWriter, Store, StoreError, SystemTx, Write};
-use clawhold_tenancy::TenantId;
+use clawhold_store::{Conflict, KeptAnswer, RunWriter, Store, StoreError, SystemTx, Write};
+use clawhold_tenancy::audit::Chain;
 use clawhold_tenancy::run::Record;
+use clawhold_tenancy::{TenantId, TokenId};
 
 use crate::chains::entries;
 use crate::support::{event, id, record, tenant};
@@ -50,6 +51,33 @@ pub(crate) async fn a_group_shares_one_transaction(store: &Store) {
     let writes = store.counts().writes - before;
     assert!(writes <= 2, "100 appends took {writes} transactions: what had arrived first, and the rest");
     assert_eq!(entries(store, &acme).await, 100);
+}
+
+/// Two hosts began a call with one key at the same time, and both guests ran.
+pub(crate) async fn a_run_whose_key_another_host_took_is_recorded_without_its_answer(store: &Store) {
+    let acme = tenant(store, "acme-corp").await;
+    let (first, second) = (RunWriter::start(store.clone()), RunWriter::start(store.clone()));
+    let (token, fingerprint) = (id::<TokenId>("0123456789ab"), [1; 32]);
+    let kept = |answer: u8| {
+        let (token, key) = (token.clone(), "k".to_owned());
+        Some(KeptAnswer { token, key, fingerprint, answer: vec![answer], created_us: 1 })
+    };
+    let (one, other) = (record(), record());
+    let append = |writer: &RunWriter, record: &Record, kept| {
+        let (writer, record, acme) = (writer.clone(), record.clone(), acme.clone());
+        async move { writer.append(acme, Some(record), vec![event("skill.invoke")], kept).await }
+    };
+    append(&first, &one, kept(1)).await.unwrap();
+    let late = append(&second, &other, kept(2)).await.unwrap_err();
+    assert!(matches!(late, StoreError::Conflict(Conflict::Answer)), "{late}");
+    let mut tx = store.tenant(&acme).await.unwrap();
+    for run in [&one, &other] {
+        assert!(tx.run(&run.id).await.unwrap().is_some(), "it took place and is in no log");
+    }
+    drop(tx);
+    let answer = store.kept_answer(Chain::Tenant(&acme), &token, "k", 2).await.unwrap().unwrap();
+    assert_eq!(answer, (fingerprint, vec![1]));
+    assert_eq!(entries(store, &acme).await, 2);
 }
 
 pub(crate) async fn a_bad_append_does_not_take_its_neighbours_along(store: &Store) {

@@ -156,7 +156,7 @@ fn rows(test: &TestHost, query: &'static str) -> Vec<sqlx::any::AnyRow> {
     })
 }
 
-fn change(test: &TestHost, statements: &'static str) {
+pub(crate) fn change(test: &TestHost, statements: &'static str) {
     change_at(test, &test.database(), statements);
 }
 

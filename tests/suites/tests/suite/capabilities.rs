@@ -151,3 +151,20 @@ fn a_guest_is_told_who_it_runs_for() {
     let secret_half = admin.split('_').next_back().unwrap();
     assert!(!told.to_string().contains(secret_half), "a guest saw its caller's credential");
 }
+
+#[test]
+fn secrets_are_listed_page_by_page() {
+    let test = TestHost::start();
+    let admin = test.tenant("acme-corp");
+    for name in ["a", "b", "c"] {
+        test.send("PUT", &format!("/v1/tenants/acme-corp/secrets/{name}"), &admin, &json!({ "value": "x" })).ok();
+    }
+    let (mut after, mut seen) = (String::new(), Vec::new());
+    loop {
+        let page = test.get(&format!("/v1/tenants/acme-corp/secrets?limit=2{after}"), &admin).ok();
+        seen.extend(page["items"].as_array().unwrap().iter().map(|secret| secret["name"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(seen, ["a", "b", "c"]);
+}

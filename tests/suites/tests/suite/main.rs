@@ -15,6 +15,7 @@ mod refused;
 mod roles;
 mod stop;
 mod support;
+mod unrecorded;
 mod warm;
 mod wasi;
 
