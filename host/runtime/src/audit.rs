@@ -103,9 +103,8 @@ impl Host {
         // Before the chain is read: what is written meanwhile must not look like a tail that was cut.
         let kept = self.heads.kept(permit.tenant().as_str()).await;
         let kept = kept.map_err(|e| Problem::internal("the heads that were kept cannot be read", e))?;
-        let mut tx = self.store.tenant(permit.tenant()).await?;
-        let found = tx.audit_verify().await?;
-        let (Some(kept), Verification::Verified { start, head, .. }) = (kept, &found) else { return Ok(found) };
+        let found = self.store.verify_audit(permit.tenant()).await?;
+        let (Some(kept), Verification::Verified { head, .. }) = (kept, &found) else { return Ok(found) };
         if kept.seq > head.seq {
             let why = format!(
                 "the tail was cut: the chain ends at {}, and a head that was kept outside of the database has number {}",
@@ -114,6 +113,8 @@ impl Host {
             return Ok(Verification::Broken { seq: head.seq + 1, why });
         }
         // What retention has removed since cannot be compared any more.
+        let mut tx = self.store.tenant(permit.tenant()).await?;
+        let start = tx.audit_start().await?;
         if kept.seq < start.seq {
             return Ok(found);
         }

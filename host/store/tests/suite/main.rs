@@ -9,6 +9,7 @@ mod group_commit;
 mod isolation;
 mod pinned;
 mod postgres;
+mod retention;
 mod sqlite;
 mod support;
 

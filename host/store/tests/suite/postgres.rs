@@ -5,7 +5,7 @@ use clawhold_store::{Change, Found, KeptAnswer, NewDatabase, RunWriter, Store, S
 use clawhold_tenancy::audit::Chain;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
-use crate::support::{Postgres, broken_at, event, event_at, five_entries, install, publish, record, tenant, token};
+use crate::support::{Postgres, broken_at, event, five_entries, install, publish, record, tenant, token};
 
 pub(crate) async fn connect(address: &str) -> AnyConnection {
     AnyConnection::connect(address).await.unwrap()
@@ -315,46 +315,6 @@ async fn hostile_04_a_partition_is_not_read_directly() {
         let denied = run(&mut app, &format!("SELECT {call}")).await.unwrap_err().to_string();
         assert!(denied.contains("permission denied"), "{call}: {denied}");
     }
-}
-
-#[tokio::test]
-async fn retention_removes_old_months_and_the_chains_still_verify() {
-    let database = Postgres::new().await;
-    let store = &database.store;
-    let (acme, globex) = (tenant(store, "acme-corp").await, tenant(store, "globex").await);
-    // Entries of a month long ago first lie in the default partition; then in one of their own.
-    let long_ago = 1_600_000_000_000_000;
-    let old: Vec<_> = (0..5).map(|n| event_at("x.old", long_ago + n)).collect();
-    store.tenant_write(&acme).await.unwrap().commit_all(&old[0], &old[1..]).await.unwrap();
-    let mut owner = connect(&database.at.owner).await;
-    run(&mut owner, "SELECT add_audit_month('2020-09-01')").await.unwrap();
-    let now = clawhold_tenancy::audit::now_us();
-    for id in [&acme, &globex] {
-        store.tenant_write(id).await.unwrap().commit(event_at("x.new", now)).await.unwrap();
-    }
-    let verified = async |id| store.tenant(id).await.unwrap().audit_verify().await.unwrap();
-    assert!(matches!(verified(&acme).await, Verification::Verified { entries: 6, .. }));
-
-    let kept = Store::keep_partitions(&database.at.owner, Some(3)).await.unwrap();
-    assert_eq!((kept.made, kept.removed), (0, vec!["audit_2020_09".to_owned()]));
-    let found = verified(&acme).await;
-    assert!(matches!(found, Verification::Verified { entries: 2, start, .. } if start.seq == 5), "{found:?}");
-    let mut tx = store.tenant(&acme).await.unwrap();
-    let left: Vec<_> =
-        tx.audit(None, 10).await.unwrap().into_iter().map(|e| (e.seq, e.event.action, e.event.resource)).collect();
-    assert_eq!(left[0], (7, "audit.retain".to_owned(), "audit:1-5".to_owned()));
-    assert_eq!(left[1].1, "x.new");
-    drop(tx);
-    assert!(matches!(verified(&globex).await, Verification::Verified { entries: 1, start, .. } if start.seq == 0));
-    // What is left is as tamper-evident as before.
-    let mut superuser = connect(&database.at.superuser).await;
-    run(&mut superuser, "DELETE FROM audit WHERE tenant_id = 'acme-corp' AND seq = 6").await.unwrap();
-    assert_eq!(broken_at(store, &acme, "deleted behind the start").await, 6);
-    assert!(
-        run(&mut connect(&database.at.app).await, "INSERT INTO chain_starts VALUES ('acme-corp', 9, '')")
-            .await
-            .is_err()
-    );
 }
 
 #[tokio::test]

@@ -94,11 +94,11 @@ async fn remove(owner: &mut AnyConnection, partition: &str) -> Result<(), StoreE
     let mut tx = owner.begin().await.map_err(fail())?;
     // Whoever owns the tables has no tenant of their own, and sees none of their rows otherwise.
     for statement in [
-        // As a host takes them, the heads first: the other way round the two would wait for one another. While this waits
-        // for a long verification, hosts wait behind it, so it does not for long.
+        // As hosts take them, writing or verifying: in another order the two would wait for one another. While this waits for a
+        // long verification, hosts wait behind it, so it does not for long.
         "SET LOCAL lock_timeout = '2s'".to_owned(),
         "LOCK TABLE chain_heads IN SHARE ROW EXCLUSIVE MODE".to_owned(),
-        "LOCK TABLE audit IN ACCESS EXCLUSIVE MODE".to_owned(),
+        "LOCK TABLE chain_starts, audit IN ACCESS EXCLUSIVE MODE".to_owned(),
         format!("ALTER TABLE {partition} NO FORCE ROW LEVEL SECURITY"),
         "ALTER TABLE chain_starts NO FORCE ROW LEVEL SECURITY".to_owned(),
         format!(
