@@ -118,6 +118,10 @@ impl Pools {
         .await
     }
 
+    pub(crate) fn is_shared(&self) -> bool {
+        self.kind == Kind::Postgres
+    }
+
     /// The tenant that the login is pinned to. No login is on SQLite, which has none.
     pub(crate) async fn pinned(&self) -> Result<Option<String>, StoreError> {
         match self.kind {

@@ -41,6 +41,7 @@ mod secrets;
 mod tenants;
 mod tokens;
 mod tx;
+mod under_way;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub use secrets::{SealedSecret, SecretInfo};
 pub use tenants::{Tenant, TenantState};
 pub use tokens::{NewToken, Token, TokenHash};
 pub use tx::{Read, SystemTx, TenantTx, Write};
+pub use under_way::KeyHolder;
 pub use writer::RunWriter;
 
 use driver::Pools;

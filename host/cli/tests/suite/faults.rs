@@ -121,12 +121,21 @@ impl Prepared {
 }
 
 fn ask(url: &str, token: &str) -> Option<Answer> {
+    send(url, &[("authorization", &format!("Bearer {token}"))])
+}
+
+fn ask_with_key(url: &str, token: &str, key: &str) -> Answer {
+    send(url, &[("authorization", &format!("Bearer {token}")), ("idempotency-key", key)]).unwrap()
+}
+
+fn send(url: &str, fields: &[(&str, &str)]) -> Option<Answer> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(30)))
         .build()
         .into();
-    let sent = agent.post(url).header("authorization", format!("Bearer {token}")).send(r#"{"name": "Ada"}"#);
+    let request = fields.iter().fold(agent.post(url), |request, (name, value)| request.header(*name, *value));
+    let sent = request.send(r#"{"name": "Ada"}"#);
     let mut answer = sent.ok()?;
     let status = answer.status().as_u16();
     assert!(status != 503 || answer.headers().contains_key("retry-after"), "503 without Retry-After");
@@ -332,6 +341,22 @@ fn two_hosts_on_one_database_believe_one_another_within_a_second_and_keep_one_ch
     });
     known.extend(rest);
     assert!(known.iter().all(|answer| answer.0 == 200), "{known:?}");
+    prepared.check(&known);
+
+    // A key that is sent to both at once runs once, and its repeat gets that answer.
+    let on_first = prepared.url();
+    for n in 0..20 {
+        let key = format!("both-{n}");
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| ask_with_key(&on_second, &prepared.admin, &key));
+            (ask_with_key(&on_first, &prepared.admin, &key), other.join().unwrap())
+        });
+        let again = ask_with_key(&on_second, &prepared.admin, &key);
+        let runs: BTreeSet<_> = [&one, &other, &again].into_iter().filter_map(|answer| answer.2.clone()).collect();
+        assert_eq!((runs.len(), again.0), (1, 200), "{one:?} {other:?} {again:?}");
+        assert!([&one, &other].iter().all(|answer| matches!(answer.0, 200 | 409)), "{one:?} {other:?}");
+        known.push(again);
+    }
     prepared.check(&known);
 
     // A token that is revoked on one is refused on the other, and so is an install that was removed.

@@ -1,7 +1,7 @@
 //! PostgreSQL's own: roles, and row-level security that holds when a query forgets its tenant.
 
 use clawhold_store::audit::Verification;
-use clawhold_store::{Change, Found, KeptAnswer, NewDatabase, RunWriter, Store, StoreError, WrappedKey};
+use clawhold_store::{Change, Found, KeptAnswer, KeyHolder, NewDatabase, RunWriter, Store, StoreError, WrappedKey};
 use clawhold_tenancy::audit::Chain;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
@@ -21,7 +21,7 @@ pub(crate) async fn count(connection: &mut AnyConnection, of: &str) -> i64 {
 }
 
 /// Everything that belongs to tenants, by the column that says whose it is.
-pub(crate) const OF_TENANTS: [(&str, &str); 10] = [
+pub(crate) const OF_TENANTS: [(&str, &str); 11] = [
     ("tenants", "id"),
     ("tokens", "scope"),
     ("installs", "tenant_id"),
@@ -32,6 +32,7 @@ pub(crate) const OF_TENANTS: [(&str, &str); 10] = [
     ("chain_heads", "tenant_id"),
     ("data_keys", "tenant_id"),
     ("kept_answers", "tenant_id"),
+    ("keys_under_way", "tenant_id"),
 ];
 
 /// Two tenants with a row in each table.
@@ -49,6 +50,9 @@ pub(crate) async fn two_tenants() -> Postgres {
         let (token, key, fingerprint) = ("0123456789ab".parse().unwrap(), "k".to_owned(), [1; 32]);
         tx.keep_answer(&KeptAnswer { token, key, fingerprint, answer: vec![1], created_us: 1 }).await.unwrap();
         tx.commit(event("x.y")).await.unwrap();
+        let (token, key, request) = ("0123456789ab".parse().unwrap(), "k".to_owned(), "r".to_owned());
+        let holder = KeyHolder { chain: name.to_owned(), token, key, host: "h".to_owned(), request };
+        assert!(store.hold_key(&holder, 2, 1).await.unwrap());
         let key = WrappedKey { version: 1, wrapped: vec![1], created_us: 1 };
         store.add_data_key(Chain::Tenant(&id), &key).await.unwrap();
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clawhold_store::Store;
 use clawhold_store::audit::Verification;
+use clawhold_store::{KeyHolder, Store};
 
 use crate::postgres::{connect, run};
 use crate::support::{Postgres, broken_at, event, event_at, tenant};
@@ -91,4 +91,31 @@ async fn hosts_at_work_lose_nothing_while_months_are_removed() {
         let expected = written + 9;
         assert!(matches!(found, Verification::Verified { entries, .. } if entries == expected), "{found:?} {written}");
     }
+}
+
+#[tokio::test]
+async fn a_key_is_one_hosts_until_it_lets_go_or_dies() {
+    let database = Postgres::new().await;
+    let store = &database.store;
+    tenant(store, "acme-corp").await;
+    let holder = |host: &str, request: &str| KeyHolder {
+        chain: "acme-corp".to_owned(),
+        token: "0123456789ab".parse().unwrap(),
+        key: "k".to_owned(),
+        host: host.to_owned(),
+        request: request.to_owned(),
+    };
+    let hold =
+        async |host: &str, request: &str, now| store.hold_key(&holder(host, request), now + 60, now).await.unwrap();
+    assert!(hold("a", "1", 0).await);
+    assert!(!hold("b", "2", 1).await, "it is another host's");
+    assert!(hold("a", "1", 30).await, "it says that it is still at it");
+    assert!(!hold("b", "2", 70).await);
+    assert!(hold("b", "2", 91).await, "the host has died");
+    // What comes late lets nobody else's go, and a host takes over what it held itself.
+    store.release_key(&holder("a", "1")).await.unwrap();
+    assert!(!hold("a", "3", 92).await);
+    assert!(hold("b", "4", 92).await);
+    store.release_key(&holder("b", "4")).await.unwrap();
+    assert!(hold("a", "5", 93).await);
 }
