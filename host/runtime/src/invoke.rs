@@ -95,6 +95,7 @@ impl Host {
         let started = Instant::now();
         let tenant = permit.tenant();
         if !cx.may_call(skill) {
+            self.note_refusal(cx, permit.action(), format!("skill:{skill}")).await;
             return Err(Problem::NotFound("skill"));
         }
         // A run that could not be recorded does not begin.

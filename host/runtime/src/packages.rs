@@ -162,6 +162,7 @@ impl Host {
             .map_err(|e| Problem::internal("a package could not be read", e))??;
         let (name, version) = (&package.manifest.package.name, &package.manifest.package.version);
         if name.publisher() != *permit.resource() {
+            self.note_refusal(cx, permit.action(), format!("package:{name}")).await;
             return Err(Problem::Forbidden(format!(
                 "the token is for packages of {}, and this one is {name}; use a token of {}",
                 permit.resource(),

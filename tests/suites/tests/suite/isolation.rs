@@ -163,6 +163,9 @@ fn a_token_with_a_list_of_skills_calls_no_other() {
     let token = made["token"].as_str().unwrap();
     assert_eq!(test.invoke("acme-corp", token, "probe.echo", &json!({ "text": "x" })).status, 200);
     assert_eq!(test.invoke("acme-corp", token, "probe.whoami", &json!({})).status, 404);
+    let admin = test.token("acme-corp", "admin");
+    let denied = test.audit("acme-corp", &admin).into_iter().find(|entry| entry["outcome"] == "denied").unwrap();
+    assert_eq!((&denied["action"], &denied["resource"]), (&json!("skill.invoke"), &json!("skill:probe.whoami")));
     let listed = test.get("/v1/tenants/acme-corp/skills", token).ok();
     let names: Vec<_> =
         listed["items"].as_array().unwrap().iter().map(|skill| skill["name"].as_str().unwrap()).collect();

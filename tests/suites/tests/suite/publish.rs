@@ -109,3 +109,13 @@ fn publications_under_way_are_bounded_for_each_publisher() {
     drop(held);
     assert!(becomes(|| publish(&slow).status == 422), "a place is not given back");
 }
+
+#[test]
+fn a_package_of_another_publisher_is_refused_and_that_is_noted() {
+    let test = TestHost::start();
+    let other = test.publisher("guests");
+    let before = test.host_chain();
+    let refused = test.ask("POST", "/v1/market/packages", &other, Some(crate::support::crm()));
+    assert_eq!((refused.status, refused.problem()), (403, "forbidden".to_owned()), "{}", refused.body);
+    assert_eq!(test.host_chain(), before + 1);
+}
