@@ -26,9 +26,6 @@ const NOTE_USES: Duration = Duration::from_secs(30);
 /// Tokens kept. Unknown ids are kept too, so that a flood of one of them does not reach the database.
 const KEPT: u64 = 100_000;
 
-/// How long a token that was found is looked up without waiting behind unknown ones.
-const FOUND: Duration = Duration::from_hours(24);
-
 /// `clw_<id>_<secret>`, as a caller sent it.
 #[derive(Debug)]
 pub struct BearerToken {
@@ -55,8 +52,6 @@ pub(crate) struct Tokens {
     known: Cache<TokenId, Seen<Token>>,
     fresh: Arc<Fresh>,
     failures: Failures,
-    /// Tokens that were found lately: what others send from their address does not hold up looking them up again.
-    found: moka::sync::Cache<TokenId, ()>,
     pub(crate) refused: Refused,
     /// Tokens that were used since that was noted last, and when.
     used: Mutex<HashMap<TokenId, i64>>,
@@ -66,14 +61,7 @@ impl Tokens {
     pub(crate) fn new(fresh: Arc<Fresh>) -> Self {
         let believed = Believed(Arc::clone(&fresh));
         let known = Cache::builder().max_capacity(KEPT).expire_after(believed).support_invalidation_closures().build();
-        Self {
-            known,
-            fresh,
-            failures: Failures::default(),
-            found: moka::sync::Cache::builder().max_capacity(KEPT).time_to_live(FOUND).build(),
-            refused: Refused::default(),
-            used: Mutex::default(),
-        }
+        Self { known, fresh, failures: Failures::default(), refused: Refused::default(), used: Mutex::default() }
     }
 
     pub(crate) async fn forget(&self, id: &TokenId) {
@@ -158,13 +146,9 @@ impl Host {
             let seen = self.auth.fresh.begin();
             self.known_token(id).await.map(seen)
         });
-        let look_up = self.auth.known.try_get_with_by_ref(id, look_up);
-        let known = match self.auth.found.get(id) {
-            Some(()) => look_up.await,
-            None => self.auth.failures.look_up(from, look_up).await?,
-        };
+        let known = self.auth.failures.look_up(id, from, self.auth.known.try_get_with_by_ref(id, look_up)).await?;
         if known.as_ref().is_ok_and(|known| known.value.is_some()) {
-            self.auth.found.insert(id.clone(), ());
+            self.auth.failures.found(id);
         }
         let known = known.map_err(|shared: Arc<Problem>| {
             tracing::warn!(error = %shared, "a token could not be looked up");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use clawhold_tenancy::TokenId;
 use moka::sync::Cache;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -22,7 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Addresses that are counted at a time: what there is to be had by using many is bounded too.
 const ADDRESSES: u64 = 100_000;
 
-pub(crate) struct Failures(Cache<IpAddr, Arc<Address>>);
+/// How long a token that was found is looked up without waiting behind unknown ones, and how many are remembered.
+const FOUND: Duration = Duration::from_hours(24);
+const TOKENS: u64 = 100_000;
+
+pub(crate) struct Failures {
+    addresses: Cache<IpAddr, Arc<Address>>,
+    /// Tokens that there are, as far as they were looked up lately.
+    found: Cache<TokenId, ()>,
+}
 
 struct Address {
     failed: AtomicU64,
@@ -32,24 +41,40 @@ struct Address {
 
 impl Default for Failures {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(ADDRESSES).time_to_live(Duration::from_mins(1)).build())
+        Self {
+            addresses: Cache::builder().max_capacity(ADDRESSES).time_to_live(Duration::from_mins(1)).build(),
+            found: Cache::builder().max_capacity(TOKENS).time_to_live(FOUND).build(),
+        }
     }
 }
 
 impl Failures {
     /// Notes a failure, and says how it is answered.
     pub(crate) fn note(&self, from: IpAddr) -> Problem {
-        let address = self.0.get_with(network(from), || {
+        let address = self.addresses.get_with(network(from), || {
             Arc::new(Address { failed: AtomicU64::new(0), waiting: AtomicU64::new(0), lane: Semaphore::new(1) })
         });
         let failed = address.failed.fetch_add(1, Ordering::Relaxed) + 1;
         if failed > FAILURES { too_many(failed) } else { Problem::Unauthenticated }
     }
 
+    /// Remembers a token that there is.
+    pub(crate) fn found(&self, id: &TokenId) {
+        self.found.insert(id.clone(), ());
+    }
+
     /// Runs a look-up for what nothing is known of.
-    pub(crate) async fn look_up<T>(&self, from: IpAddr, look_up: impl Future<Output = T>) -> Result<T, Problem> {
+    pub(crate) async fn look_up<T>(
+        &self,
+        id: &TokenId,
+        from: IpAddr,
+        look_up: impl Future<Output = T>,
+    ) -> Result<T, Problem> {
+        if self.found.contains_key(id) {
+            return Ok(look_up.await);
+        }
         let over = |address: &Arc<Address>| address.failed.load(Ordering::Relaxed) > FAILURES;
-        let Some(address) = self.0.get(&network(from)).filter(over) else { return Ok(look_up.await) };
+        let Some(address) = self.addresses.get(&network(from)).filter(over) else { return Ok(look_up.await) };
         let _held = address.place().await.ok_or_else(|| too_many(address.failed.load(Ordering::Relaxed)))?;
         Ok(look_up.await)
     }
@@ -94,14 +119,18 @@ mod tests {
         let again = failures.note("2001:db8::2".parse().unwrap());
         assert!(matches!(again, Problem::FailedTooOften { used: 301, .. }), "{again}");
         assert!(matches!(failures.note(neighbour), Problem::Unauthenticated));
+        let (unknown, known): (TokenId, TokenId) = ("0123456789ab".parse().unwrap(), "0123456789ac".parse().unwrap());
+        failures.found(&known);
         // A right token of the attacker's own address is still looked up, one at a time.
-        assert_eq!(failures.look_up(attacker, async { 7 }).await.unwrap(), 7);
+        assert_eq!(failures.look_up(&unknown, attacker, async { 7 }).await.unwrap(), 7);
         let endless = std::future::pending::<()>();
-        let mut held = Box::pin(failures.look_up(attacker, endless));
+        let mut held = Box::pin(failures.look_up(&unknown, attacker, endless));
         assert!(tokio::time::timeout(Duration::from_millis(10), &mut held).await.is_err());
-        assert_eq!(failures.look_up(neighbour, async { 7 }).await.unwrap(), 7);
-        let refused = failures.look_up(attacker, async { 7 }).await.unwrap_err();
+        assert_eq!(failures.look_up(&unknown, neighbour, async { 7 }).await.unwrap(), 7);
+        let refused = failures.look_up(&unknown, attacker, async { 7 }).await.unwrap_err();
         assert!(matches!(refused, Problem::FailedTooOften { .. }), "{refused}");
+        // A token that there is, from the attacker's address: they share a proxy.
+        assert_eq!(failures.look_up(&known, attacker, async { 7 }).await.unwrap(), 7);
     }
 
     #[test]
@@ -110,7 +139,7 @@ mod tests {
         for n in 0..300_000_u128 {
             failures.note(IpAddr::V6((n << 64).into()));
         }
-        failures.0.run_pending_tasks();
-        assert!(failures.0.entry_count() <= ADDRESSES, "{}", failures.0.entry_count());
+        failures.addresses.run_pending_tasks();
+        assert!(failures.addresses.entry_count() <= ADDRESSES, "{}", failures.addresses.entry_count());
     }
 }

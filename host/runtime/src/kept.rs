@@ -51,7 +51,7 @@ async fn hold(store: Store, holder: KeyHolder, mut released: oneshot::Receiver<(
             tracing::warn!(%error, "other hosts could not be told that a request is still under way");
         }
     }
-    if let Err(error) = store.release_key(&holder).await {
+    if let Err(error) = store.release_key(&holder, now_us()).await {
         tracing::debug!(%error, "a key could not be let go; it runs out");
     }
 }

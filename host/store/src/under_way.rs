@@ -48,15 +48,16 @@ impl Store {
         Ok(held.rows_affected() > 0)
     }
 
-    /// Lets a key go, if this request still holds it.
-    pub async fn release_key(&self, holder: &KeyHolder) -> Result<(), StoreError> {
+    /// Lets a key go, if this request still holds it, and those of the same owner that hosts have died with.
+    pub async fn release_key(&self, holder: &KeyHolder, now_us: i64) -> Result<(), StoreError> {
         let mut tx = self.begin_write(&holder.chain).await?;
-        let let_go = "DELETE FROM keys_under_way WHERE tenant_id = $1 AND token_id = $2 AND key = $3 AND request = $4";
+        let let_go = "DELETE FROM keys_under_way WHERE tenant_id = $1 AND (token_id = $2 AND key = $3 AND request = $4 OR until_us < $5)";
         sqlx::query(let_go)
             .bind(&holder.chain)
             .bind(holder.token.as_str())
             .bind(&holder.key)
             .bind(&holder.request)
+            .bind(now_us)
             .execute(&mut *tx)
             .await
             .map_err(failed("let a key go"))?;

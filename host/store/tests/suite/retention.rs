@@ -113,9 +113,15 @@ async fn a_key_is_one_hosts_until_it_lets_go_or_dies() {
     assert!(!hold("b", "2", 70).await);
     assert!(hold("b", "2", 91).await, "the host has died");
     // What comes late lets nobody else's go, and a host takes over what it held itself.
-    store.release_key(&holder("a", "1")).await.unwrap();
+    store.release_key(&holder("a", "1"), 91).await.unwrap();
     assert!(!hold("a", "3", 92).await);
     assert!(hold("b", "4", 92).await);
-    store.release_key(&holder("b", "4")).await.unwrap();
+    store.release_key(&holder("b", "4"), 92).await.unwrap();
     assert!(hold("a", "5", 93).await);
+    // What a host has died with goes with the owner's next key.
+    let other = KeyHolder { key: "other".to_owned(), ..holder("b", "6") };
+    assert!(store.hold_key(&other, 900, 200).await.unwrap());
+    store.release_key(&other, 200).await.unwrap();
+    let mut superuser = connect(&database.at.superuser).await;
+    assert_eq!(run(&mut superuser, "DELETE FROM keys_under_way").await.unwrap(), 0);
 }
