@@ -173,8 +173,13 @@ impl Host {
 impl Export<'_> {
     /// The next entries; none at the end.
     pub async fn next(&mut self) -> Result<Vec<(Entry, Detail)>, Problem> {
-        let mut entries = self.host.store.tenant(&self.tenant).await?.audit_after(self.at, PAGE).await?;
+        let mut tx = self.host.store.tenant(&self.tenant).await?;
+        let mut entries = tx.audit_after(self.at, PAGE).await?;
         entries.retain(|entry| entry.seq <= self.head.seq);
+        if entries.first().is_some_and(|first| first.seq > self.at + 1) && tx.audit_start().await? != self.start {
+            let why = "retention removed entries while they were exported; export again";
+            return Err(Problem::Unavailable(why.to_owned()));
+        }
         if let Some(last) = entries.last() {
             self.at = last.seq;
         }

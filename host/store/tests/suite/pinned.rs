@@ -21,6 +21,10 @@ async fn a_pinned_login_meets_no_other_tenant_whatever_it_sets() {
     let globex = "globex".parse().unwrap();
     let running = Store::open(&pinned).await.unwrap();
     running.tenant_write(&globex).await.unwrap().commit(event("x.y")).await.unwrap();
+    run(&mut superuser, &format!("GRANT clawhold_purge TO {LOGIN}")).await.unwrap();
+    let more = Store::pin(&database.at.superuser, LOGIN, &acme).await.unwrap_err().to_string();
+    assert!(more.contains("may become clawhold_purge"), "{more}");
+    run(&mut superuser, &format!("REVOKE clawhold_purge FROM {LOGIN}")).await.unwrap();
     Store::pin(&database.at.superuser, LOGIN, &acme).await.unwrap();
     assert!(writes_nothing(&running, &globex).await, "it is not pinned");
     Store::pin(&database.at.superuser, LOGIN, &acme).await.unwrap();

@@ -215,7 +215,13 @@ async fn a_host_does_not_start_as_a_role_for_which_the_policies_do_not_hold() {
         let said = refused.unwrap_or_else(|| panic!("{address} was taken")).to_string();
         assert!(said.contains(expected), "{address}: {said}");
     }
+    // Rights that are one SET ROLE away.
     let mut superuser = connect(&database.at.superuser).await;
+    let becomes = database.at.app.replace("clawhold_test_app@", "clawhold_test_becomes@");
+    let make = "CREATE ROLE clawhold_test_becomes LOGIN NOINHERIT IN ROLE clawhold_app, clawhold_test_owner";
+    let _another_run_did = run(&mut superuser, make).await;
+    let said = Store::open(&becomes).await.err().unwrap().to_string();
+    assert!(said.contains("owns the tables"), "{said}");
     run(&mut superuser, "DELETE FROM _sqlx_migrations WHERE version > 1").await.unwrap();
     let said = Store::open(&database.at.app).await.err().unwrap().to_string();
     assert!(said.contains("clawhold db migrate"), "{said}");
