@@ -11,6 +11,7 @@ mod once;
 mod openapi;
 mod page;
 mod problem;
+mod quotas;
 mod routes;
 mod runs;
 mod secrets;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use clawhold_runtime::{Host, Once, Problem};
+use clawhold_runtime::{Calls, Host, Once, Problem};
 use clawhold_tenancy::Actor;
 use clawhold_tenancy::keep::{Keep, Slot};
+use clawhold_tenancy::quota::{Dimension, WINDOW_US};
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,6 +21,9 @@ const KEY: usize = 255;
 /// The field that says that an answer was kept.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
 /// An answer in a form that can be kept.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Reply {
@@ -29,6 +34,59 @@ pub(crate) struct Reply {
     etag: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body: Option<Box<RawValue>>,
+    /// How a quota stands now, which is not kept.
+    #[serde(skip)]
+    rate: Option<Rate>,
+}
+
+/// How a quota stands: `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers, and `Retry-After`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rate {
+    dimension: &'static str,
+    limit: u64,
+    left: u64,
+    /// Seconds until there is as much as can be, or, with nothing left, until it makes sense to ask again.
+    reset_s: u64,
+    /// Seconds that the limit is for, if it is a rate.
+    window_s: Option<u64>,
+    refused: bool,
+}
+
+impl Rate {
+    /// Of calls, for a call that was admitted.
+    pub(crate) fn of_calls(calls: &Calls) -> Self {
+        let Calls { limit, left, reset_s } = *calls;
+        let dimension = Dimension::SkillCalls.key();
+        Self { dimension, limit, left, reset_s, window_s: Some(WINDOW_US / 1_000_000), refused: false }
+    }
+
+    fn of_problem(problem: &Problem) -> Option<Self> {
+        match *problem {
+            Problem::Quota { dimension, limit, reset_s: Some(reset_s), window_s, .. } => {
+                Some(Self { dimension, limit, left: 0, reset_s, window_s, refused: true })
+            }
+            Problem::FailedTooOften { limit, .. } => {
+                let dimension = "failed_authentications_per_minute";
+                Some(Self { dimension, limit, left: 0, reset_s: 1, window_s: Some(60), refused: true })
+            }
+            _ => None,
+        }
+    }
+
+    fn put(&self, headers: &mut HeaderMap) {
+        let Self { dimension, limit, left, reset_s, window_s, refused } = self;
+        let window = window_s.map(|s| format!(";w={s}")).unwrap_or_default();
+        let mut fields = vec![
+            (RATE_LIMIT, format!("\"{dimension}\";r={left};t={reset_s}")),
+            (RATE_LIMIT_POLICY, format!("\"{dimension}\";q={limit}{window}")),
+        ];
+        fields.extend(refused.then(|| (RETRY_AFTER, reset_s.to_string())));
+        for (name, value) in fields {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
 }
 
 impl Reply {
@@ -36,23 +94,27 @@ impl Reply {
     pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Self {
         // What we answer with is maps with text for keys.
         let body = serde_json::value::to_raw_value(body).ok();
-        Self { status: status.as_u16(), run: None, etag: None, body }
+        Self { status: status.as_u16(), run: None, etag: None, body, rate: None }
     }
 
     /// Done, and nothing to say.
     pub(crate) fn empty() -> Self {
-        Self { status: StatusCode::NO_CONTENT.as_u16(), run: None, etag: None, body: None }
+        Self { status: StatusCode::NO_CONTENT.as_u16(), run: None, etag: None, body: None, rate: None }
     }
 
     /// A problem, in the form of [`Failed`].
     pub(crate) fn problem(problem: &Problem) -> Self {
         let (status, body) = Failed::document_of(problem);
         let run = body.get("run").and_then(serde_json::Value::as_str).map(ToOwned::to_owned);
-        Self { run, ..Self::json(status, &body) }
+        Self { run, rate: Rate::of_problem(problem), ..Self::json(status, &body) }
     }
 
     pub(crate) fn with_run(self, run: String) -> Self {
         Self { run: Some(run), ..self }
+    }
+
+    pub(crate) fn with_rate(self, rate: Rate) -> Self {
+        Self { rate: Some(rate), ..self }
     }
 
     pub(crate) fn with_revision(self, revision: i64) -> Self {
@@ -86,6 +148,9 @@ impl IntoResponse for Reply {
         };
         let headers = response.headers_mut();
         of_status(status, headers);
+        if let Some(rate) = &self.rate {
+            rate.put(headers);
+        }
         for (name, value) in [("clawhold-run", self.run), ("etag", self.etag)] {
             if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
                 headers.insert(name, value);

@@ -349,6 +349,8 @@ fn headers() -> Value {
     json!({
         "Clawhold-Request": text_field("The request's id, which the log and the audit entry carry too"),
         "Idempotency-Replayed": text_field("`true` on the kept answer of an earlier request with the same `Idempotency-Key`"),
+        "RateLimit": text_field("The quota, what is left of it, and the seconds until there is more: draft-ietf-httpapi-ratelimit-headers"),
+        "RateLimit-Policy": text_field("The quota, what it allows, and the seconds that this is for"),
         "Retry-After": text_field("Seconds to wait"),
         "WWW-Authenticate": text_field("How to authenticate"),
     })
@@ -359,13 +361,14 @@ fn refusals() -> Value {
     let mut all = Map::new();
     for status in problem::statuses() {
         let mut headers = json!({ "Clawhold-Request": reference("headers", "Clawhold-Request") });
-        let field = match status {
-            401 => Some("WWW-Authenticate"),
-            429 | 503 => Some("Retry-After"),
-            _ => None,
+        let fields: &[&str] = match status {
+            401 => &["WWW-Authenticate"],
+            429 => &["Retry-After", "RateLimit", "RateLimit-Policy"],
+            503 => &["Retry-After"],
+            _ => &[],
         };
-        if let Some(field) = field {
-            headers[field] = reference("headers", field);
+        for field in fields {
+            headers[*field] = reference("headers", field);
         }
         let response = json!({
             "description": problem::titles(status).join("; or: "),

@@ -54,7 +54,12 @@ const TYPES: [(&str, u16, &str, &str); 17] = [
         "The run was stopped",
         "`reason` says why and `remedy` what would help. With reason `deadline` the status is 504.",
     ),
-    ("quota", 429, "A quota is used up", "`dimension`, `limit` and `used` say which; wait for `Retry-After` seconds."),
+    (
+        "quota",
+        429,
+        "A quota is used up",
+        "`dimension`, `limit` and `used` say which. Wait for `Retry-After` seconds, with jitter; without that field time alone does not help.",
+    ),
     ("internal", 500, "The host failed", "Tell the operator the id in `Clawhold-Request`."),
     (
         "unrecorded",
@@ -95,12 +100,12 @@ impl Failed {
             Problem::Unrecorded { run } => ("unrecorded", json!({ "run": run.to_string() })),
             Problem::Consent { expected, adds } => ("consent-required", json!({ "consent": expected, "adds": adds })),
             Problem::Package(_) => ("package-refused", json!({})),
-            Problem::Quota { dimension, limit, used } => {
-                ("quota", json!({ "dimension": dimension, "limit": limit, "used": used }))
+            Problem::Quota { dimension, limit, used, reset_s, .. } => {
+                ("quota", json!({ "dimension": dimension, "limit": limit, "used": used, "reset": reset_s }))
             }
             Problem::FailedTooOften { limit, used } => {
                 let dimension = "failed_authentications_per_minute";
-                ("quota", json!({ "dimension": dimension, "limit": limit, "used": used }))
+                ("quota", json!({ "dimension": dimension, "limit": limit, "used": used, "reset": 1 }))
             }
             Problem::Skill { run, kind, .. } => ("skill-error", json!({ "kind": kind, "run": run })),
             Problem::Run { run, reason, .. } => {
@@ -199,6 +204,10 @@ pub(crate) fn schema() -> Value {
             "dimension": text("Of `quota`: which"),
             "limit": { "type": "integer", "description": "Of `quota` and `too-large`: how much is allowed" },
             "used": { "type": "integer", "description": "Of `quota`: how much is used" },
+            "reset": {
+                "type": ["integer", "null"],
+                "description": "Of `quota`: seconds until it makes sense to ask again, as in `Retry-After`; null if time alone does not help",
+            },
             "kind": text("Of `skill-error`: the skill's own word"),
             "reason": { "enum": Reason::ALL, "description": "Of `run-limit`: why the run ended" },
             "remedy": text("Of `run-limit`: what would help"),
@@ -246,7 +255,7 @@ fn document(name: &str, detail: &str, members: Value) -> Response {
 pub(crate) fn of_status(status: StatusCode, headers: &mut HeaderMap) {
     match status.as_u16() {
         401 => _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"clawhold\"")),
-        429 | 503 => _ = headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
+        503 => _ = headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
         _ => {}
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use clawhold_runtime::Host;
 use clawhold_tenancy::audit::SignedHead;
 use clawhold_tenancy::permit as can;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::gate::{Resource, gate};
 use crate::openapi::{Document, Operation};
 use crate::page::{Page, PageQuery};
-use crate::{audit, installs, market, openapi, problem, runs, secrets, skills, tenants, tokens};
+use crate::{audit, installs, market, openapi, problem, quotas, runs, secrets, skills, tenants, tokens};
 
 /// What an `ETag` is.
 const REVISION: &str = "The revision, for `If-Match`";
@@ -73,6 +73,15 @@ impl Routes {
         self.add::<A, R>("PUT", path, put(handler), operation)
     }
 
+    fn patch<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+        operation: Operation,
+    ) -> Self {
+        self.add::<A, R>("PATCH", path, patch(handler), operation)
+    }
+
     fn delete<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
@@ -117,6 +126,26 @@ fn routes(host: Arc<Host>) -> Routes {
             "/v1/tenants/{tenant}",
             tenants::show,
             Operation::new("showTenant", "A tenant").gives::<tenants::TenantView>(200),
+        )
+        .patch::<can::SetTenantTier, TenantId, _, _>(
+            "/v1/tenants/{tenant}",
+            tenants::change,
+            Operation::new("changeTenant", "Put a tenant into another tier")
+                .takes::<tenants::TenantChange>()
+                .gives::<tenants::TenantView>(200),
+        )
+        .get::<can::ShowQuota, TenantId, _, _>(
+            "/v1/tenants/{tenant}/quota",
+            quotas::show,
+            Operation::new("showQuota", "A tenant's quota, and where each value comes from")
+                .gives::<quotas::Quota>(200),
+        )
+        .patch::<can::SetQuota, TenantId, _, _>(
+            "/v1/tenants/{tenant}/quota",
+            quotas::set,
+            Operation::new("setQuota", "Say something else of a tenant's quota, on every node within a second")
+                .takes::<quotas::QuotaChange>()
+                .gives::<quotas::Quota>(200),
         )
         .post::<can::CreateHostToken, HostResource, _, _>(
             "/v1/tokens",
@@ -253,6 +282,11 @@ fn routes(host: Arc<Host>) -> Routes {
                 .takes::<Value>()
                 .gives::<skills::Answered<'static>>(200)
                 .field("Clawhold-Run", "The id of the run")
+                .field(
+                    "RateLimit",
+                    "How many calls are left of `max_skill_calls_per_minute`, and seconds until all are",
+                )
+                .field("RateLimit-Policy", "The quota and its window")
                 .or(504),
         )
         .get::<can::ShowRuns, TenantId, _, _>(

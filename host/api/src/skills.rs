@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use crate::body::{Answer, Asked, BodyHash, Named, whole};
 use crate::gate::Allowed;
 use crate::market::{SkillView, skill_view};
-use crate::once::{Known, Reply, known, replayed};
+use crate::once::{Known, Rate, Reply, known, replayed};
 use crate::page::{Page, PageQuery};
 use crate::problem::Failed;
 
@@ -112,7 +112,7 @@ async fn called(
 }
 
 fn reply(skill: &SkillName, invoked: &Invoked) -> Reply {
-    let Invoked { run, package, version, digest, usage, output } = invoked;
+    let Invoked { run, package, version, digest, usage, output, calls } = invoked;
     let view = RunView {
         id: run.to_string(),
         skill: skill.to_string(),
@@ -124,5 +124,7 @@ fn reply(skill: &SkillName, invoked: &Invoked) -> Reply {
         host_calls: usage.host_calls,
         duration_us: usage.duration_us,
     };
-    Reply::json(StatusCode::OK, &Answered { run: view, output }).with_run(run.to_string())
+    Reply::json(StatusCode::OK, &Answered { run: view, output })
+        .with_run(run.to_string())
+        .with_rate(Rate::of_calls(calls))
 }

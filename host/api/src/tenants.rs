@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use clawhold_runtime::{Host, Tenant};
 use clawhold_tenancy::TenantId;
-use clawhold_tenancy::permit::{CreateTenant, Host as HostResource, ListTenants, ShowTenant};
+use clawhold_tenancy::permit::{CreateTenant, Host as HostResource, ListTenants, SetTenantTier, ShowTenant};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,23 @@ pub(crate) async fn create(
     let created = |tenant: &Tenant| Reply::json(StatusCode::CREATED, &view(tenant));
     let create = |keep| host.create_tenant(&allowed.cx, &allowed.permit, &new.id, &new.tier, keep);
     once(&host, &allowed, &body, created, create).await
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantChange {
+    /// One of the operator's tiers.
+    tier: String,
+}
+
+pub(crate) async fn change(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<SetTenantTier>,
+    Sent(change, body): Sent<TenantChange>,
+) -> Result<Response, Failed> {
+    let changed = |tenant: &Tenant| Reply::json(StatusCode::OK, &view(tenant));
+    let set = |keep| host.set_tenant_tier(&allowed.cx, &allowed.permit, &change.tier, keep);
+    once(&host, &allowed, &body, changed, set).await
 }
 
 pub(crate) async fn list(

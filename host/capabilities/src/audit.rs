@@ -2,7 +2,9 @@
 
 use clawhold_sandbox::contract::clawhold::skill::audit::{Error, Host, Level, Outcome};
 use clawhold_tenancy::audit;
+use clawhold_tenancy::quota::{Amounts, Dimension};
 
+use crate::exits::used_up;
 use crate::{Note, RunHost};
 
 /// Bytes of an entry's resource. Enough for a URL path or two ids.
@@ -57,6 +59,12 @@ impl RunHost {
         if journal.notes.len() >= most {
             journal.notes_refused += 1;
             return Err(Error::Budget(format!("a run may write {most} audit entries")));
+        }
+        if let Some(authority) = &self.authority
+            && let Err(over) = authority.meter.charge(&Amounts::of(Dimension::AuditRecords, 1))
+        {
+            journal.notes_refused += 1;
+            return Err(Error::Budget(used_up(&over)));
         }
         let outcome = match outcome {
             Outcome::Success => audit::Outcome::Success,

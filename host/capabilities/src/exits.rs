@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clawhold_sandbox::contract::clawhold::skill::http::{Error, Rule};
 use clawhold_tenancy::policy::{Denial, Method, Policy};
+use clawhold_tenancy::quota::{Amounts, Dimension, Over};
 use clawhold_tenancy::run::Egress;
 use clawhold_tenancy::{DEPTH_HEADER, RunLimits, SecretName};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -120,6 +121,41 @@ impl Exits<'_> {
             response_bytes: self.limits.http_response_bytes,
         }
     }
+}
+
+/// Sends a request that every rule allows, at the tenant's expense. What may come back is reserved before; what came takes its place.
+/// A run that is cut meanwhile has used all of it, for nobody knows what arrived.
+pub(crate) async fn send(authority: &Authority, outgoing: Outgoing, mut bounds: Bounds) -> Result<Incoming, Error> {
+    let line = outgoing.url.as_str().len() as u64;
+    let sent = line + bytes_of(&outgoing.headers) + outgoing.body.len() as u64;
+    let most = authority.meter.quota().amount(Dimension::Egress);
+    // An answer that is larger than the quota could never be paid for.
+    bounds.response_bytes = bounds.response_bytes.min(most.saturating_sub(sent));
+    let used = |received| Amounts::of(Dimension::HttpRequests, 1).and(Dimension::Egress, sent + received);
+    let held = authority.meter.hold(&used(bounds.response_bytes));
+    let held = held.or_else(|over| refuse(Rule::Budget, used_up(&over)))?;
+    let answer = authority.backends.transport.send(outgoing, bounds).await;
+    held.settle(&used(match &answer {
+        Ok(incoming) => bytes_of(&incoming.headers) + incoming.body.len() as u64,
+        Err(error) if error.rule == Rule::Size => bounds.response_bytes,
+        Err(_) => 0,
+    }));
+    answer.map_err(Error::from)
+}
+
+fn bytes_of(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
+}
+
+/// What a skill is told when its tenant's quota is used up.
+pub(crate) fn used_up(over: &Over) -> String {
+    let row = over.dimension.row();
+    let (used, limit) = (over.used.div_ceil(row.scale), over.limit / row.scale);
+    let then = match over.wait_us {
+        Some(wait) => format!("try again in {} s", wait.div_ceil(1_000_000)),
+        None => "it is more than can ever be".to_owned(),
+    };
+    format!("the tenant's {} is used up ({used} of {limit} {}); {then}", row.key, row.unit)
 }
 
 impl Told {

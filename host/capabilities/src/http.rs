@@ -17,7 +17,7 @@ use url::Url;
 use wasmtime::component::Resource;
 
 use crate::RunHost;
-use crate::exits::{Exits, Told, Wanted, field_name, refuse};
+use crate::exits::{Exits, Told, Wanted, field_name, refuse, send};
 use crate::secrets::text;
 
 /// A request that has passed every rule.
@@ -133,7 +133,7 @@ impl RunHost {
         told.change(|told| told.credential = outgoing.credential.as_ref().map(|put_on| names(&put_on.secrets)));
         let asked = timeout_ms.map(|ms| Duration::from_millis(ms.into()));
         let bounds = self.exits().bounds(&authority, asked);
-        Ok(authority.backends.transport.send(outgoing, bounds).await.map_err(Error::from))
+        Ok(send(&authority, outgoing, bounds).await)
     }
 
     fn secrets_of(&self, credential: Option<&Credential>) -> wasmtime::Result<Vec<SecretName>> {

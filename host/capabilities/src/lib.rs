@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use clawhold_limiter::Meter;
 use clawhold_sandbox::{Guest, Linker, Stop, contract};
 use clawhold_secret_store::{SecretStore, Versioned};
 use clawhold_tenancy::policy::Policy;
@@ -55,6 +56,8 @@ pub struct Authority {
     pub deadline: Instant,
     /// How many runs led to this one: [`clawhold_tenancy::Context::depth`].
     pub depth: u8,
+    /// Charges the tenant for what the run does.
+    pub meter: Meter,
     /// Secrets and network.
     pub backends: Backends,
 }

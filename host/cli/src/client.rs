@@ -104,6 +104,11 @@ impl Client {
         self.answer(request.header("content-type", "application/json").send(body.to_string().as_bytes()))
     }
 
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent.patch(self.url(path)).header("authorization", self.bearer()?);
+        self.answer(request.header("content-type", "application/json").send(body.to_string().as_bytes()))
+    }
+
     pub(crate) fn post_bytes(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Value, Failure> {
         let request = self.agent.post(self.url(path)).header("authorization", self.bearer()?);
         self.answer(request.header("content-type", content_type).send(body))

@@ -1,13 +1,13 @@
 //! `clawhold.yaml`: every key optional, every unknown one an error that names the line.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::limits::{Asked, TABLE};
-use clawhold_tenancy::quota::Quotas;
+use clawhold_tenancy::quota::{Entry, Quotas, Tier, Values};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -33,8 +33,12 @@ pub struct Config {
     pub limits: Asked,
     /// Runs at the same time, over all tenants. 64.
     pub run_slots: Option<u32>,
-    /// What each tenant may use.
-    pub tenant_quotas: Quotas,
+    /// What each tenant may use: `default`, and by tier and tenant.
+    pub tenant_quotas: BTreeMap<String, Entry>,
+    /// What no tenant gets more of, whatever is said of it elsewhere.
+    pub quota_ceiling: Values,
+    /// The tiers that tenants may be in. `standard`, `free`, `pro`, `enterprise`.
+    pub tiers: Vec<Tier>,
     /// Whether only pure skills may be installed and run, for any tenant. `false`.
     pub require_pure: bool,
 }
@@ -111,6 +115,11 @@ impl Config {
         self.limits.over(RunLimits::default_ceiling())
     }
 
+    /// The rules that quotas follow from.
+    pub fn quotas(&self) -> Quotas {
+        Quotas { entries: self.tenant_quotas.clone(), ceiling: self.quota_ceiling, tiers: self.tiers.clone() }
+    }
+
     fn overlay(&mut self, environment: &HashMap<String, String>) -> anyhow::Result<()> {
         fn set<T: std::str::FromStr>(
             to: &mut Option<T>,
@@ -149,10 +158,9 @@ impl Config {
                 .map(|range| range.parse().with_context(|| format!("CLAWHOLD_EGRESS_OPEN: {range:?} is no range")))
                 .collect::<anyhow::Result<_>>()?;
         }
-        if let Some(text) = environment.get("CLAWHOLD_TENANT_QUOTAS") {
-            self.tenant_quotas =
-                serde_saphyr::from_str(text).map_err(|e| anyhow::anyhow!("CLAWHOLD_TENANT_QUOTAS: {e}"))?;
-        }
+        yaml(&mut self.tenant_quotas, "CLAWHOLD_TENANT_QUOTAS", environment)?;
+        yaml(&mut self.quota_ceiling, "CLAWHOLD_QUOTA_CEILING", environment)?;
+        yaml(&mut self.tiers, "CLAWHOLD_TIERS", environment)?;
         Ok(())
     }
 
@@ -169,11 +177,18 @@ impl Config {
         if let Some(mistake) = self.limits.mistake() {
             bail!("{mistake}");
         }
-        if let Some(mistake) = self.tenant_quotas.mistakes().first() {
+        if let Some(mistake) = self.quotas().mistakes().first() {
             bail!("{mistake}");
         }
         Ok(())
     }
+}
+
+fn yaml<T: serde::de::DeserializeOwned>(to: &mut T, name: &str, env: &HashMap<String, String>) -> anyhow::Result<()> {
+    if let Some(text) = env.get(name) {
+        *to = serde_saphyr::from_str(text).map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -197,8 +212,18 @@ mod tests {
         refused("egress:\n  open: [10.0.0.0/33]\n", &["line 2"]);
         refused("tenant_quotas:\n  acme-corp:\n    max_runs: 1\n", &["max_runs", "line 3", "max_concurrent_runs"]);
         refused("tenant_quotas:\n  acme-corp:\n    max_concurrent_runs: -1\n", &["line 3"]);
-        refused("tenant_quotas:\n  acme-corp:\n    max_concurrent_runs: 0\n", &["max_concurrent_runs", "1 or more"]);
+        refused(
+            "tenant_quotas:\n  acme-corp:\n    max_concurrent_runs: 0\n",
+            &["max_concurrent_runs", "use 1 to 100000 (runs)"],
+        );
         refused("tenant_quotas:\n  Acme:\n    max_concurrent_runs: 1\n", &["Acme", "tenant's id"]);
+        refused("tenant_quotas:\n  acme-corp:\n    max_fuel_per_minute: 99999999999999999999\n", &["line 3"]);
+        refused("tenant_quotas:\n  acme-corp:\n    max_memory_mb: 512 MiB\n", &["line 3"]);
+        refused("tenant_quotas:\n  default:\n    max_queue: 10001\n", &["default.max_queue", "0 to 10000"]);
+        refused("quota_ceiling:\n  max_runs: 3\n", &["max_runs", "line 2"]);
+        let above = "quota_ceiling:\n  max_installs: 5\ntenant_quotas:\n  pro:\n    max_installs: 6\n";
+        refused(above, &["tenant_quotas.pro.max_installs", "above the operator's ceiling of 5"]);
+        refused("tiers: [Gold]\n", &["line 1", "a-z"]);
         refused("limits:\n  memory_mb: 4096\n", &["limits.memory_mb", "1 to 128"]);
         refused("limits:\n  memory_mb: 64 MiB\n", &["line 2"]);
         refused("limits:\n  scratch_mb: 4096\n", &["limits.scratch_mb", "0 to 1024"]);
@@ -223,7 +248,7 @@ mod tests {
         let config = Config::load(Some(file.path()), &env).unwrap();
         assert_eq!(config.listen, Some("127.0.0.1:2".parse().unwrap()));
         assert_eq!((config.ceiling().fuel, config.egress.open.len()), (5, 2));
-        assert_eq!(config.tenant_quotas.of(&"acme-corp".parse().unwrap()).max_concurrent_runs, 3);
+        assert_eq!(config.tenant_quotas["default"].max_concurrent_runs, Some(3));
         let wrong = HashMap::from([("CLAWHOLD_RUN_SLOTS".to_owned(), "many".to_owned())]);
         assert!(Config::load(None, &wrong).unwrap_err().to_string().contains("CLAWHOLD_RUN_SLOTS"));
     }

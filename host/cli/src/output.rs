@@ -30,7 +30,7 @@ impl Output {
             }
             let rows: Vec<Vec<String>> =
                 items.iter().map(|item| columns.iter().map(|(_, member)| cell(&item[*member])).collect()).collect();
-            table(columns, &rows);
+            table(&columns.iter().map(|(heading, _)| *heading).collect::<Vec<_>>(), &rows);
             if answer["next"].is_string() {
                 println!("… there are more; the API gives them by page");
             }
@@ -86,17 +86,18 @@ pub(crate) fn cell(value: &Value) -> String {
     }
 }
 
-fn table(columns: &[(&str, &str)], rows: &[Vec<String>]) {
+/// Rows under headings, each column as wide as its widest cell.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
     let width = |at: usize| {
-        rows.iter().map(|row| row[at].chars().count()).chain([columns[at].0.chars().count()]).max().unwrap_or(0)
+        rows.iter().map(|row| row[at].chars().count()).chain([headings[at].chars().count()]).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
         let padded: Vec<String> =
             cells.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}", width = *width)).collect();
         println!("{}", padded.join("  ").trim_end());
     };
-    line(columns.iter().map(|(heading, _)| *heading).collect());
+    line(headings.to_vec());
     for row in rows {
         line(row.iter().map(String::as_str).collect());
     }

@@ -149,7 +149,7 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         sandbox,
         backends,
         ceiling: config.ceiling(),
-        quotas: config.tenant_quotas.clone(),
+        quotas: config.quotas(),
         require_pure: config.require_pure,
     });
     tokio::spawn(give_back_when_idle(Arc::downgrade(&host)));

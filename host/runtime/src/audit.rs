@@ -40,7 +40,8 @@ impl Exports {
         let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let used = under_way.entry(tenant.clone()).or_insert(0);
         if *used >= EXPORTS {
-            return Err(Problem::Quota { dimension: "exports", limit: EXPORTS, used: *used });
+            let (reset_s, window_s) = (Some(1), None);
+            return Err(Problem::Quota { dimension: "exports", limit: EXPORTS, used: *used, reset_s, window_s });
         }
         *used += 1;
         Ok(ExportPlace(Arc::clone(&self.0), tenant.clone()))

@@ -73,6 +73,7 @@ pub(crate) async fn listen(host: Weak<Host>, mut changes: clawhold_store::Change
                 host.fresh.told.store(false, Ordering::SeqCst);
                 host.auth.forget_all();
                 host.resolved.forget_all();
+                host.quotas.forget_all();
                 tracing::warn!("changes of other hosts are not told any more; the database is asked each second");
             }
             Change::Token(id) => {
@@ -91,6 +92,7 @@ pub(crate) async fn listen(host: Weak<Host>, mut changes: clawhold_store::Change
                 host.fresh.changes.fetch_add(1, Ordering::SeqCst);
                 if let Ok(id) = id.parse() {
                     host.auth.forget_tenant(&id);
+                    host.quotas.forget(&id).await;
                     host.resolved.forget(&id);
                 }
             }

@@ -9,6 +9,7 @@ use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::SETTINGS_BYTES;
 use clawhold_tenancy::permit::{ListInstalls, ListSkills, PlanInstall, PutInstall as PutInstallAction, RemoveInstall};
+use clawhold_tenancy::quota::{Dimension, Over};
 use clawhold_tenancy::{Context, Digest, PackageName, Permit, SecretName, SkillName, TenantId};
 use semver::Version as Number;
 use serde_json::Value;
@@ -81,8 +82,17 @@ impl Host {
         let event = Event::by(cx, permit.action(), format!("package:{}", ask.package), Outcome::Success).with(&detail);
         let event = self.details.seal(Chain::Tenant(permit.tenant()), event).await?;
         let names: Vec<SkillName> = view.skills.iter().map(|skill| skill.name.clone()).collect();
+        let most = self.quota_of(permit.tenant()).await?.get(Dimension::Installs);
         let mut tx = self.store.tenant_write(permit.tenant()).await?;
+        let is_new = tx.install(&ask.package).await?.is_none();
         tx.put_install(&put, &names, expected).await?;
+        // Counted after the tenant's row is locked, which putting does.
+        let count = if is_new { tx.count_installs().await? } else { 0 };
+        if count > most {
+            let (dimension, used) = (Dimension::Installs, count - 1);
+            self.admission.limiter().note_refused(permit.tenant(), dimension);
+            return Err(Over { dimension, limit: most, used, wait_us: None }.into());
+        }
         let install = tx.install(&ask.package).await?.ok_or(Problem::NotFound("install"))?;
         self.keep_in(&mut tx, keep, &install).await?;
         tx.commit(event).await?;
@@ -185,7 +195,7 @@ impl Host {
         let (version, skills) = self.find_version(&ask.package, ask.version.as_ref()).await?;
         let manifest = &version.published.manifest;
         if manifest.wasi.is_some()
-            && let Some(why) = self.refuses_wasi(tenant)
+            && let Some(why) = self.refuses_wasi(tenant, &*self.quota_of(tenant).await?)
         {
             return Err(Problem::Forbidden(why));
         }

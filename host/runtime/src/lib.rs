@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod details;
 mod failures;
+mod fit;
 mod fresh;
 mod heads;
 mod installs;
@@ -16,6 +17,9 @@ mod kept;
 mod packages;
 mod problem;
 mod pure;
+mod quickest;
+mod quotas;
+mod recording;
 mod refused;
 mod resolve;
 mod rows;
@@ -34,6 +38,7 @@ use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::quota::Quotas;
 use tokio::sync::Semaphore;
 
+pub use admission::Calls;
 pub use audit::Export;
 pub use auth::BearerToken;
 pub use clawhold_marketplace::{Plan, SecretPlan, SkillSpec};
@@ -48,6 +53,7 @@ pub use invoke::Invoked;
 pub use kept::Once;
 pub use packages::{PublicationPlace, PublishedPackage, Stage};
 pub use problem::Problem;
+pub use quotas::QuotaView;
 pub use rows::StoreRows;
 pub use tokens::{MadeToken, TokenAsk};
 
@@ -83,12 +89,13 @@ pub struct Host {
     sandbox: Sandbox<RunHost>,
     backends: Backends,
     ceiling: RunLimits,
-    quotas: Quotas,
+    quotas: quotas::Effective,
     require_pure: bool,
     fresh: Arc<fresh::Fresh>,
     auth: auth::Tokens,
     resolved: resolve::Resolved,
     admission: admission::Admission,
+    quickest: quickest::Quickest,
     publications: packages::Publications,
     under_way: kept::UnderWay,
     exports: audit::Exports,
@@ -112,12 +119,13 @@ impl Host {
             sandbox: parts.sandbox,
             backends: parts.backends,
             ceiling: parts.ceiling,
-            quotas: parts.quotas,
+            quotas: quotas::Effective::new(parts.quotas, Arc::clone(&fresh)),
             require_pure: parts.require_pure,
             auth: auth::Tokens::new(Arc::clone(&fresh)),
             resolved: resolve::Resolved::new(Arc::clone(&fresh)),
             fresh,
             admission: admission::Admission::default(),
+            quickest: quickest::Quickest::default(),
             publications: packages::Publications::default(),
             under_way: kept::UnderWay::default(),
             exports: audit::Exports::default(),

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
 use clawhold_marketplace::{SkillSpec, check_descriptors, read};
-use clawhold_sandbox::{Allowance, Budget, Payer};
+use clawhold_sandbox::{Budget, Payer};
 use clawhold_store::{Conflict, Publication, Store, StoreError};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
+use clawhold_tenancy::quota::Allowance;
 use clawhold_tenancy::run::Reason;
 use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, Publisher, RunLimits, TraceId};
 use semver::Version as Number;
@@ -257,7 +258,7 @@ impl Host {
         let started = Instant::now();
         let deadline = started + DESCRIBE_TIME;
         let slot =
-            self.sandbox.slot(payer.clone(), deadline).await.ok_or_else(|| {
+            self.sandbox.place(&payer).until(deadline).await.ok_or_else(|| {
                 Problem::Unavailable("all run slots are in use; publish again in a moment".to_owned())
             })?;
         let host = RunHost::without_authority(limits.clone());

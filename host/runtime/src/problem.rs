@@ -5,6 +5,7 @@ use clawhold_sandbox::LoadError;
 use clawhold_secret_store::SecretError;
 use clawhold_secret_store::keys::KeyError;
 use clawhold_store::{Conflict, StoreError};
+use clawhold_tenancy::quota::{Dimension, Kind, Over, WINDOW_US};
 use clawhold_tenancy::run::Reason;
 use clawhold_tenancy::{InvalidId, Refusal, RunId};
 
@@ -49,7 +50,7 @@ pub enum Problem {
     #[error("{0}")]
     Package(String),
     /// A quota is used up.
-    #[error("the tenant uses {used} of {limit} {dimension}; wait for one to end, or ask the operator for more")]
+    #[error("the tenant uses {used} of {limit} {dimension}; {}", then(*reset_s, *window_s))]
     Quota {
         /// The quota's key.
         dimension: &'static str,
@@ -57,6 +58,10 @@ pub enum Problem {
         limit: u64,
         /// What is in use.
         used: u64,
+        /// Seconds until it makes sense to ask again; `None` if time alone does not help.
+        reset_s: Option<u64>,
+        /// Seconds that the limit is for, if it is a rate.
+        window_s: Option<u64>,
     },
     /// Too many requests from one address had no valid token.
     #[error(
@@ -119,6 +124,35 @@ impl Problem {
     }
 }
 
+/// What to do about a quota that is used up.
+fn then(reset_s: Option<u64>, window_s: Option<u64>) -> String {
+    match (reset_s, window_s) {
+        (Some(s), Some(_)) => format!("call again in {s} s, or ask the operator for more"),
+        (Some(_), None) => "wait for one to end, or ask the operator for more".to_owned(),
+        (None, Some(_)) => "it is more than can ever be; ask the operator for more".to_owned(),
+        (None, None) => "remove what is not needed, or ask the operator for more".to_owned(),
+    }
+}
+
+impl From<Over> for Problem {
+    fn from(over: Over) -> Self {
+        let row = over.dimension.row();
+        let reset_s = match row.kind {
+            Kind::Rate => over.wait_us.map(|wait| wait.div_ceil(1_000_000).max(1)),
+            // Nobody knows when another run ends; a second is long for one.
+            Kind::Held => Some(1),
+            Kind::Stored | Kind::Setting => None,
+        };
+        Self::Quota {
+            dimension: row.key,
+            limit: over.limit / row.scale,
+            used: over.used.div_ceil(row.scale),
+            reset_s,
+            window_s: (row.kind == Kind::Rate).then_some(WINDOW_US / 1_000_000),
+        }
+    }
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
@@ -139,6 +173,9 @@ impl From<StoreError> for Problem {
 
 impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
+        if let SecretError::Full { most, used } = error {
+            return Over { dimension: Dimension::Secrets, limit: most, used, wait_us: None }.into();
+        }
         tracing::warn!(%error, "the secret store failed");
         Self::Unavailable("the secret store did not answer; call again in a moment".to_owned())
     }

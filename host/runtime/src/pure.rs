@@ -1,15 +1,16 @@
 //! Where only pure skills may run.
 
 use clawhold_tenancy::TenantId;
+use clawhold_tenancy::quota::Quota;
 
 use crate::Host;
 
 impl Host {
     /// Why a skill on WASI may not be installed or run for this tenant, if it may not.
-    pub(crate) fn refuses_wasi(&self, tenant: &TenantId) -> Option<String> {
+    pub(crate) fn refuses_wasi(&self, tenant: &TenantId, quota: &Quota) -> Option<String> {
         let (whose, key) = if self.require_pure {
             ("this host", "require_pure".to_owned())
-        } else if self.quotas.of(tenant).require_pure {
+        } else if quota.require_pure {
             ("this tenant", format!("tenant_quotas.{tenant}.require_pure"))
         } else {
             return None;

@@ -63,6 +63,11 @@ impl Resolved {
         Self { ready, fresh, packages: Cache::new(PACKAGES) }
     }
 
+    /// A skill that is known to be ready.
+    pub(crate) async fn known(&self, tenant: &TenantId, skill: &SkillName) -> Option<Arc<Ready>> {
+        self.ready.get(&(tenant.clone(), skill.clone())).await?.value
+    }
+
     pub(crate) fn forget_all(&self) {
         self.ready.invalidate_all();
     }

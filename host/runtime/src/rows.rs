@@ -71,10 +71,13 @@ impl SealedRows for StoreRows {
         seal: Seal,
         change: Change<i64>,
     ) -> Result<i64, SecretError> {
-        let Change { event, keep } = change;
+        let Change { event, keep, most } = change;
         // Before the transaction: making a key is one of its own, and SQLite has one writer. The version is not known yet.
         self.sealed(tenant, event.clone().with(&serde_json::json!({}))).await?;
         let mut tx = self.store.tenant_write(tenant).await.map_err(unreachable)?;
+        if let Some(used) = tx.secrets_if_full(name, most).await.map_err(unreachable)? {
+            return Err(SecretError::Full { most, used });
+        }
         let seal = |version| seal(version).map_err(Failure::Seal);
         let put = tx.put_secret(name, event.at_us, &event.actor, seal).await;
         let version = put.map_err(|failure| match failure {

@@ -1,10 +1,11 @@
 //! A tenant's secrets: put, list, delete. No use-case gives a value back.
 
-use clawhold_secret_store::{Change, SecretInfo, SecretValue};
+use clawhold_secret_store::{Change, SecretError, SecretInfo, SecretValue};
 use clawhold_tenancy::audit::{Event, Outcome};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::SECRET_BYTES;
 use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
+use clawhold_tenancy::quota::Dimension;
 use clawhold_tenancy::{Context, Permit, SecretName};
 
 use crate::{Host, Problem};
@@ -19,11 +20,26 @@ impl Host {
         value: SecretValue,
         keep: Keep<i64>,
     ) -> Result<i64, Problem> {
-        if value.expose().is_empty() || value.expose().len() as u64 > SECRET_BYTES {
-            return Err(Problem::invalid("value", format!("write 1 to {SECRET_BYTES} bytes")));
+        let quota = self.quota_of(permit.tenant()).await?;
+        let longest = quota.get(Dimension::SecretBytes).min(SECRET_BYTES);
+        let bytes = value.expose().len() as u64;
+        if bytes == 0 || bytes > longest {
+            let detail = format!("it has {bytes} bytes; write 1 to {longest}, the tenant's max_secret_bytes");
+            return Err(Problem::invalid("value", detail));
         }
         let event = Event::by(cx, permit.action(), format!("secret:{name}"), Outcome::Success);
-        Ok(self.backends.secrets.put(permit.tenant(), name, value, Change { event, keep }).await?)
+        let most = quota.get(Dimension::Secrets);
+        let full = |error: &SecretError| {
+            if matches!(error, SecretError::Full { .. }) {
+                self.admission.limiter().note_refused(permit.tenant(), Dimension::Secrets);
+            }
+        };
+        Ok(self
+            .backends
+            .secrets
+            .put(permit.tenant(), name, value, Change { event, keep, most })
+            .await
+            .inspect_err(full)?)
     }
 
     /// Names, versions and dates of the secrets behind `after`, by name, at most `limit`.
@@ -45,7 +61,7 @@ impl Host {
         keep: Keep<()>,
     ) -> Result<(), Problem> {
         let event = Event::by(cx, permit.action(), format!("secret:{name}"), Outcome::Success);
-        if self.backends.secrets.delete(permit.tenant(), name, Change { event, keep }).await? {
+        if self.backends.secrets.delete(permit.tenant(), name, Change { event, keep, most: u64::MAX }).await? {
             return Ok(());
         }
         Err(Problem::NotFound("secret"))

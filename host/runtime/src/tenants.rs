@@ -2,7 +2,7 @@
 
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
-use clawhold_tenancy::permit::{CreateTenant, Host as HostResource, ListTenants, ShowTenant};
+use clawhold_tenancy::permit::{CreateTenant, Host as HostResource, ListTenants, SetTenantTier, ShowTenant};
 use clawhold_tenancy::{Context, Permit, TenantId};
 
 use crate::{Host, Problem, Tenant};
@@ -17,9 +17,12 @@ impl Host {
         tier: &str,
         keep: Keep<Tenant>,
     ) -> Result<Tenant, Problem> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if !(1..=32).contains(&tier.len()) || !tier.bytes().all(plain) {
-            return Err(Problem::invalid("tier", "write 1 to 32 of a-z, 0-9 and -"));
+        self.require_tier(tier)?;
+        if self.quotas.rules().is_tier(id.as_str()) {
+            return Err(Problem::invalid(
+                "id",
+                "a tier has this name, and `tenant_quotas` could not tell them apart; choose another",
+            ));
         }
         let event = Event::by(cx, permit.action(), format!("tenant:{id}"), Outcome::Success)
             .with(&serde_json::json!({ "tier": tier }));
@@ -48,6 +51,37 @@ impl Host {
     pub async fn tenant(&self, permit: &Permit<ShowTenant>) -> Result<Tenant, Problem> {
         let found = self.store.system("show a tenant").await?.tenant(permit.tenant()).await?;
         found.ok_or(Problem::NotFound("tenant"))
+    }
+
+    /// Puts a tenant into another tier. Its quota follows, on every node within a second.
+    pub async fn set_tenant_tier(
+        &self,
+        cx: &Context,
+        permit: &Permit<SetTenantTier>,
+        tier: &str,
+        keep: Keep<Tenant>,
+    ) -> Result<Tenant, Problem> {
+        self.require_tier(tier)?;
+        let id = permit.tenant();
+        let event = Event::by(cx, permit.action(), format!("tenant:{id}"), Outcome::Success);
+        let event = event.with(&serde_json::json!({ "tier": tier }));
+        let event = self.details.seal(Chain::Tenant(id), event).await?;
+        let mut tx = self.store.tenant_write(id).await?;
+        let mut tenant = tx.locked_tenant().await?.ok_or(Problem::NotFound("tenant"))?;
+        tenant.tier = tier.to_owned();
+        tx.set_tier_and_quota(tier, &tenant.quota).await?;
+        self.keep_in(&mut tx, keep, &tenant).await?;
+        tx.commit(event).await?;
+        self.quotas.forget(id).await;
+        Ok(tenant)
+    }
+
+    fn require_tier(&self, tier: &str) -> Result<(), Problem> {
+        let rules = self.quotas.rules();
+        if rules.is_tier(tier) {
+            return Ok(());
+        }
+        Err(Problem::invalid("tier", format!("there is no such tier; use one of {}", rules.tiers())))
     }
 
     /// For an operator, whose token is on every tenant's door: a permit does not say that the tenant exists.

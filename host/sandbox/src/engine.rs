@@ -20,6 +20,7 @@ use crate::artifacts::{Artifacts, Counts};
 use crate::compile::CompilerLimits;
 use crate::gate::Gate;
 use crate::linkers::Linkers;
+use crate::slots::Slots;
 
 /// How often a computing guest is interrupted to look at its deadline and to let others run. 1 ms: ten times
 /// rarer saves nothing that can be measured.
@@ -59,6 +60,10 @@ const TABLE_KEPT_BYTES: usize = 16 << 10;
 
 /// What a piece of the host's own work for a tenant may take; who asks for it bounds it. 2 s.
 const LONGEST_CHORE: Duration = Duration::from_secs(2);
+
+/// Places of the engine's pool beyond the run slots: an instance is taken down after its run has ended, and a pool that is full fails
+/// the run that comes next instead of letting it wait. 2.
+const SPARE_PLACES: u32 = 2;
 
 /// How a sandbox is set up.
 #[derive(Debug, Clone)]
@@ -105,8 +110,7 @@ pub struct Sandbox<T: Send + 'static> {
     pub(crate) engine: Engine,
     pub(crate) linkers: Linkers<T>,
     pub(crate) artifacts: Artifacts<T>,
-    /// Run slots go to the tenant that used them least, like permits, and are not taken away.
-    pub(crate) slots: Arc<Gate>,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) gate: Arc<Gate>,
     /// Turns at the host's own work for tenants, such as checking large values.
     pub(crate) chores: Arc<Gate>,
@@ -118,7 +122,7 @@ pub struct Sandbox<T: Send + 'static> {
 impl<T: Send + 'static> Sandbox<T> {
     /// Starts the guest threads and the ticker. `link` adds the host functions.
     pub fn new(settings: Settings, link: impl Fn(&mut Linker<T>) -> anyhow::Result<()>) -> anyhow::Result<Self> {
-        let engine = Engine::new(&config(settings.slots)).map_err(anyhow::Error::from).context(
+        let engine = Engine::new(&config(settings.slots + SPARE_PLACES)).map_err(anyhow::Error::from).context(
             "cannot set up the WebAssembly engine; it needs about 130 GiB of address space for each run slot",
         )?;
         let mut linker = Linker::new(&engine);
@@ -132,7 +136,7 @@ impl<T: Send + 'static> Sandbox<T> {
             .enable_all()
             .build()
             .context("cannot start the guest threads")?;
-        let slots = Gate::new(settings.slots, None);
+        let slots = Slots::new(settings.slots);
         let gate = Gate::new(settings.permits, Some(engine.weak()));
         Ok(Self {
             engine,

@@ -26,14 +26,16 @@ mod meter;
 mod prescan;
 mod run;
 mod shelf;
+mod slots;
 
 pub use artifacts::{Counts, LoadError};
 pub use compile::{CompilerLimits, compiler_process};
 pub use engine::{Sandbox, Settings};
 pub use gate::{Payer, fair};
-pub use meter::{Allowance, Guest, Stop, Taken};
+pub use meter::{Guest, Stop};
 pub use prescan::{Prescan, Refused, limits as prescan_limits, prescan};
-pub use run::{Budget, Call, Failure, Finished, Skill, Slot};
+pub use run::{Budget, Call, Failure, Finished, Skill};
+pub use slots::{Place, Slot, Waiting};
 
 /// The linker that the layers above add their host functions to.
 pub type Linker<T> = wasmtime::component::Linker<Guest<T>>;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clawhold_tenancy::RunLimits;
+use clawhold_tenancy::quota::Allowance;
 use clawhold_tenancy::run::Reason;
 use wasmtime::{Engine, ResourceLimiter};
 
@@ -22,59 +22,6 @@ impl std::error::Error for Stop {}
 
 /// A table's entry is a pointer and the room the engine keeps beside it.
 const TABLE_ENTRY_BYTES: usize = 16;
-
-/// Memory that several runs share: a tenant's.
-#[derive(Debug)]
-pub struct Allowance {
-    most: u64,
-    used: AtomicU64,
-}
-
-impl Allowance {
-    /// So many bytes at a time.
-    pub fn new(most: u64) -> Arc<Self> {
-        Arc::new(Self { most, used: AtomicU64::new(0) })
-    }
-
-    /// Bytes in use.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// What it allows.
-    pub fn most(&self) -> u64 {
-        self.most
-    }
-
-    /// Takes so many bytes until the answer is dropped, if there are as many.
-    pub fn take(self: &Arc<Self>, bytes: u64) -> Option<Taken> {
-        self.draw(bytes).then(|| Taken { of: Arc::clone(self), bytes })
-    }
-
-    fn draw(&self, bytes: u64) -> bool {
-        let drawn = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|used| *used <= self.most)
-        });
-        drawn.is_ok()
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// A part of an allowance in use, given back on drop.
-#[derive(Debug)]
-pub struct Taken {
-    of: Arc<Allowance>,
-    bytes: u64,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.of.give_back(self.bytes);
-    }
-}
 
 /// Why a run may have no more memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 
+use clawhold_tenancy::quota::Allowance;
 use clawhold_tenancy::run::{Reason, Usage};
 use clawhold_tenancy::{Digest, RunLimits};
 use tokio::sync::watch;
@@ -18,9 +19,10 @@ use crate::artifacts::LoadError;
 use crate::contract::SkillPre;
 use crate::contract::exports::clawhold::skill::handler::{Context, Descriptor, Error};
 use crate::engine::Running;
-use crate::gate::{Gated, Pass, Payer, Turn};
+use crate::gate::{Gated, Payer, Turn};
 use crate::linkers::Linkers;
-use crate::meter::{Allowance, Exhausted, Guest, Meter, Stop};
+use crate::meter::{Exhausted, Guest, Meter, Stop};
+use crate::slots::{Place, Slot};
 use crate::{Refused, Sandbox};
 
 /// A component that is linked and ready: making an instance of it does no lookup and no compiling.
@@ -59,10 +61,6 @@ impl<T: Send + 'static> Skill<T> {
 /// A skill that usually takes no longer begins on its caller's thread, its first call never. A quarter of a tick: then most of
 /// its calls never need another.
 const QUICK_US: u32 = 250;
-
-/// The right to one of the fixed number of runs at a time.
-#[derive(Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held for its drop")] Pass);
 
 /// What is called.
 #[derive(Debug)]
@@ -166,9 +164,9 @@ impl<T: Send + 'static> Sandbox<T> {
         self.artifacts.discard(digest).await;
     }
 
-    /// Waits for a slot, until the deadline at most. A free slot goes to the payer that has used them least.
-    pub async fn slot(&self, payer: Payer, deadline: Instant) -> Option<Slot> {
-        tokio::time::timeout_at(deadline.into(), self.slots.pass(payer)).await.ok().map(Slot)
+    /// A slot, or a place in the payer's queue for one.
+    pub fn place(&self, payer: &Payer) -> Place {
+        self.slots.place(payer)
     }
 
     /// Calls a skill.
@@ -267,7 +265,7 @@ impl<T: Send + 'static> Sandbox<T> {
         let turn = self.gate.turn(budget.payer.clone());
         let mut cut = self.cut_signal();
         // Left on drop, so that a permit is given back by whoever drops the run last.
-        let place = Place(Arc::clone(&turn));
+        let place = AtGate(Arc::clone(&turn));
         let waited = tokio::select! {
             biased;
             waited = tokio::time::timeout_at(budget.deadline.into(), poll_fn(|cx| turn.poll_acquire(cx))) => {
@@ -313,7 +311,7 @@ impl<T: Send + 'static> Sandbox<T> {
     fn run<O: Send + 'static>(
         &self,
         slot: Slot,
-        place: Place,
+        place: AtGate,
         budget: Budget,
         host: T,
         mut cut: watch::Receiver<bool>,
@@ -350,9 +348,9 @@ impl<T: Send + 'static> Sandbox<T> {
 }
 
 /// A run's place at the gate for the processor.
-struct Place(Arc<Turn>);
+struct AtGate(Arc<Turn>);
 
-impl Drop for Place {
+impl Drop for AtGate {
     fn drop(&mut self) {
         self.0.leave();
     }

@@ -76,6 +76,14 @@ pub enum SecretError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The tenant has as many secrets as it may have.
+    #[error("the tenant has {used} secrets, and may have {most}")]
+    Full {
+        /// How many there may be.
+        most: u64,
+        /// How many there are.
+        used: u64,
+    },
     /// The operating system gives no random bytes.
     #[error("cannot seal a secret: the operating system gives no random bytes")]
     NoRandomness,
@@ -88,12 +96,14 @@ pub struct Change<T> {
     pub event: Event,
     /// The answer that is kept: of the new version, or of nothing.
     pub keep: Keep<T>,
+    /// How many secrets the tenant may have: one more is [`SecretError::Full`], a new value of one that it has is not.
+    pub most: u64,
 }
 
 impl<T> Change<T> {
     /// A change with this event, of which no answer is kept.
     pub fn told(event: Event) -> Self {
-        Self { event, keep: Keep::nothing() }
+        Self { event, keep: Keep::nothing(), most: u64::MAX }
     }
 }
 

@@ -185,6 +185,16 @@ impl TenantTx<Write> {
         Ok(revision)
     }
 
+    /// How many packages are installed.
+    pub async fn count_installs(&mut self) -> Result<u64, StoreError> {
+        let counted = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM installs WHERE tenant_id = $1")
+            .bind(self.tenant.as_str())
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(failed("count installs"))?;
+        Ok(counted.unsigned_abs())
+    }
+
     /// Removes an install and its skills; `false` if there is none.
     pub async fn remove_install(&mut self, package: &PackageName, expected: Option<i64>) -> Result<bool, StoreError> {
         if expected.is_some() {
@@ -207,7 +217,7 @@ impl TenantTx<Write> {
         if there == Some(expected) { Ok(()) } else { Err(Conflict::Revision { expected, there }.into()) }
     }
 
-    async fn next_revision(&mut self) -> Result<Option<i64>, StoreError> {
+    pub(crate) async fn next_revision(&mut self) -> Result<Option<i64>, StoreError> {
         sqlx::query(
             "UPDATE tenants SET installs_revision = installs_revision + 1 WHERE id = $1 RETURNING installs_revision",
         )

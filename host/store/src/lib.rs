@@ -42,6 +42,7 @@ mod tenants;
 mod tokens;
 mod tx;
 mod under_way;
+mod usage;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -62,6 +63,7 @@ pub use tenants::{Tenant, TenantState};
 pub use tokens::{NewToken, Token, TokenHash};
 pub use tx::{Read, SystemTx, TenantTx, Write};
 pub use under_way::KeyHolder;
+pub use usage::UsageRow;
 pub use writer::RunWriter;
 
 use driver::Pools;

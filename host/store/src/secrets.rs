@@ -7,7 +7,7 @@ use clawhold_tenancy::SecretName;
 
 use crate::error::failed;
 use crate::fields::Fields;
-use crate::{StoreError, TenantTx, Write};
+use crate::{Conflict, StoreError, TenantTx, Write};
 
 /// A sealed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,24 @@ impl<M> TenantTx<M> {
 }
 
 impl TenantTx<Write> {
+    /// How many secrets there are, if this one would be new and beyond what there may be. Nobody else adds one until the end of this
+    /// transaction.
+    pub async fn secrets_if_full(&mut self, name: &SecretName, most: u64) -> Result<Option<u64>, StoreError> {
+        if self.secret(name).await?.is_some() {
+            return Ok(None);
+        }
+        // For the lock on the tenant's row.
+        self.next_revision().await?.ok_or(Conflict::Missing("put a secret"))?;
+        let counted =
+            sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM secrets WHERE tenant_id = $1 AND sealed IS NOT NULL")
+                .bind(self.tenant.as_str())
+                .fetch_one(&mut *self.tx)
+                .await
+                .map_err(failed("count secrets"))?
+                .unsigned_abs();
+        Ok((counted >= most).then_some(counted))
+    }
+
     /// Puts a new value in place of the old one. `seal` is told its version, which belongs into what it seals, and
     /// its failure is the caller's.
     pub async fn put_secret<E: From<StoreError>>(

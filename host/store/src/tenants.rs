@@ -4,12 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use clawhold_tenancy::TenantId;
+use clawhold_tenancy::quota::Values;
 use sqlx::any::AnyRow;
 
 use crate::driver::{self, Change};
 use crate::error::failed;
-use crate::fields::Fields;
-use crate::{Conflict, StoreError, SystemTx, Write};
+use crate::fields::{Fields, json};
+use crate::{Conflict, StoreError, SystemTx, TenantTx, Write};
 
 /// One tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Tenant {
     pub state: TenantState,
     /// Microseconds since 1970.
     pub created_us: i64,
+    /// What was said of its quota alone.
+    pub quota: Values,
 }
 
 /// Whether a tenant is served.
@@ -62,7 +65,7 @@ impl FromStr for TenantState {
 impl<M> SystemTx<M> {
     /// One tenant.
     pub async fn tenant(&mut self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        sqlx::query("SELECT id, tier, state, created_us FROM tenants WHERE id = $1")
+        sqlx::query("SELECT id, tier, state, created_us, quota FROM tenants WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(&mut *self.tx)
             .await
@@ -74,7 +77,7 @@ impl<M> SystemTx<M> {
 
     /// Tenants behind `after`, by id, at most `limit`.
     pub async fn tenants(&mut self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, StoreError> {
-        sqlx::query("SELECT id, tier, state, created_us FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
+        sqlx::query("SELECT id, tier, state, created_us, quota FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
             .bind(after.map_or("", TenantId::as_str))
             .bind(i64::from(limit))
             .fetch_all(&mut *self.tx)
@@ -115,6 +118,32 @@ impl SystemTx<Write> {
     }
 }
 
+impl TenantTx<Write> {
+    /// The tenant, whose row nobody else changes until the end of this transaction.
+    pub async fn locked_tenant(&mut self) -> Result<Option<Tenant>, StoreError> {
+        sqlx::query("UPDATE tenants SET tier = tier WHERE id = $1 RETURNING id, tier, state, created_us, quota")
+            .bind(self.tenant.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(failed("lock a tenant"))?
+            .as_ref()
+            .map(tenant)
+            .transpose()
+    }
+
+    /// Puts the tenant into another tier, and says something else of its quota alone.
+    pub async fn set_tier_and_quota(&mut self, tier: &str, quota: &Values) -> Result<(), StoreError> {
+        sqlx::query("UPDATE tenants SET tier = $2, quota = $3 WHERE id = $1")
+            .bind(self.tenant.as_str())
+            .bind(tier)
+            .bind(json(quota))
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed("change a tenant's quota"))?;
+        driver::tell(&mut self.tx, &Change::Tenant(self.tenant.to_string())).await
+    }
+}
+
 fn tenant(row: &AnyRow) -> Result<Tenant, StoreError> {
     let fields = Fields::of("tenants", row);
     Ok(Tenant {
@@ -122,5 +151,6 @@ fn tenant(row: &AnyRow) -> Result<Tenant, StoreError> {
         tier: fields.text("tier")?,
         state: fields.id("state")?,
         created_us: fields.integer("created_us")?,
+        quota: fields.json("quota")?,
     })
 }

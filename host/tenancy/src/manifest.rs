@@ -282,8 +282,8 @@ impl Manifest {
 }
 
 /// What the host's own actions begin with: a skill's entry must never look like one of them.
-const HOST_WORDS: [&str; 10] =
-    ["audit", "host", "install", "package", "run", "secret", "skill", "tenant", "token", "clawhold"];
+const HOST_WORDS: [&str; 12] =
+    ["audit", "host", "install", "package", "quota", "run", "secret", "skill", "tenant", "token", "usage", "clawhold"];
 
 /// Whether this can be the action of an audit entry.
 pub fn is_action(text: &str) -> bool {

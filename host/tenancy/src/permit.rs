@@ -55,6 +55,16 @@ actions! {
     ListTenants = "tenant.list": Operator;
     /// Read one tenant's state.
     ShowTenant = "tenant.show": Operator Admin Auditor;
+    /// Put a tenant into another tier.
+    SetTenantTier = "tenant.set-tier": Operator;
+    /// Read a tenant's quota, and where each value comes from.
+    ShowQuota = "quota.show": Operator Admin Auditor;
+    /// Change a tenant's own quota values. Not the admin: they bound what the admin may use.
+    SetQuota = "quota.set": Operator;
+    /// Read what a tenant uses.
+    ShowUsage = "usage.show": Operator Admin Auditor;
+    /// Read how the host fares.
+    ShowHost = "host.show": Operator;
     /// Make a token for a publisher or the host.
     CreateHostToken = "host-token.create": Operator;
     /// List the host's and the publishers' tokens.

@@ -18,15 +18,19 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::Figure;
 use crate::raw::Raw;
-use crate::setup::{counting, host, in_memory, publish, smallest, tenant_with};
+use crate::setup::{PLENTY, counting, host, in_memory, publish, smallest, tenant_with};
 
 const ROUNDS: usize = 5;
 const REQUESTS: u32 = 800;
 const EVERY: Duration = Duration::from_millis(5);
 /// The built-in `max_concurrent_runs`.
 const LOOPS: usize = 10;
+
 /// A tenant that is kept waiting must show it in its times and not in refusals.
-const QUOTAS: &str = "tenant_quotas:\n  globex:\n    max_concurrent_runs: 1000\n";
+fn quotas() -> String {
+    let own = "    max_concurrent_runs: 10\n";
+    format!("tenant_quotas:\n  default:\n{PLENTY}  acme-corp:\n{own}")
+}
 
 pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -34,7 +38,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let rounds = calibrate(&servers)?;
     let folder = in_memory()?;
     let (server, victim, noisy) = servers.block_on(async {
-        let host = host(folder.path(), QUOTAS).await?;
+        let host = host(folder.path(), &quotas()).await?;
         publish(&host, "guests", smallest("small")?).await?;
         publish(&host, "guests", counting("counts", rounds)?).await?;
         publish(&host, "guests", counting("loops", u32::MAX)?).await?;

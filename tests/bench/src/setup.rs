@@ -36,6 +36,16 @@ pub(crate) fn context(scope: Scope, role: Role) -> Context {
     Context::of_host("bench", scope, role)
 }
 
+/// The values of a quota that no benchmark uses up: what is measured is not a refusal.
+pub(crate) const PLENTY: &str = "    max_concurrent_runs: 1000
+    max_queue: 1000
+    max_skill_calls_per_minute: 10000000
+    max_fuel_per_minute: 100000000000000
+    max_audit_records_per_minute: 10000000
+    max_http_requests_per_minute: 10000000
+    max_egress_mb_per_minute: 1000000
+";
+
 /// The embedded composition, as `clawhold serve` makes it, with one tenant that has this package.
 pub(crate) async fn bench(wasm: Vec<u8>) -> anyhow::Result<Bench> {
     bench_with(wasm, "").await
@@ -44,8 +54,7 @@ pub(crate) async fn bench(wasm: Vec<u8>) -> anyhow::Result<Bench> {
 /// The same with more of a configuration.
 pub(crate) async fn bench_with(wasm: Vec<u8>, yaml: &str) -> anyhow::Result<Bench> {
     let folder = tempfile::tempdir()?;
-    let quota = "tenant_quotas:\n  default:\n    max_concurrent_runs: 1000\n";
-    let host = host(folder.path(), &format!("{quota}{yaml}")).await?;
+    let host = host(folder.path(), &format!("tenant_quotas:\n  default:\n{PLENTY}{yaml}")).await?;
     let tenant: TenantId = "acme-corp".parse()?;
     publish(&host, "northwind", wasm).await?;
     let caller = tenant_with(&host, &tenant, &["northwind/probe"]).await?;

@@ -26,7 +26,18 @@ use tokio::runtime::Runtime;
 use crate::said;
 
 /// One slot, so that each run has the slot of the run before. The ceiling of fuel is a tenth of a second.
-const YAML: &str = "run_slots: 1\nlimits:\n  fuel: 100000000\n  timeout_ms: 2000\n";
+const YAML: &str = "run_slots: 1
+limits:
+  fuel: 100000000
+  timeout_ms: 2000
+tenant_quotas:
+  default:
+    max_skill_calls_per_minute: 10000000
+    max_fuel_per_minute: 100000000000000
+    max_audit_records_per_minute: 10000000
+    max_http_requests_per_minute: 10000000
+    max_egress_mb_per_minute: 1000000
+";
 
 /// Bytes of the database and its log, and packages, at which a host is worn out, and the next one starts in a new folder.
 const MOST_BYTES: u64 = 256 << 20;

@@ -3,7 +3,7 @@
 /// Crates that may see only what is below them, lowest layer first. Those of one layer never see each other.
 pub(super) const LAYERS: [&[&str]; 6] = [
     &["host/tenancy"],
-    &["host/sandbox", "host/store", "host/secret-store", "host/bus", "host/llm", "host/telemetry"],
+    &["host/sandbox", "host/store", "host/secret-store", "host/limiter", "host/bus", "host/llm", "host/telemetry"],
     &["host/capabilities", "marketplace"],
     &["host/runtime"],
     &["host/api", "host/console"],

@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 use wasmtime_wasi_http::{Error as Code, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::audit::cut;
-use crate::exits::{Exits, Told, Wanted, is_reserved, refuse};
+use crate::exits::{Exits, Told, Wanted, is_reserved, refuse, send};
 use crate::http::{Bounds, Incoming, Outgoing};
 use crate::{Authority, Journal, lock};
 
@@ -156,7 +156,7 @@ impl Exchange {
             }
             Err(error) => return refuse(Rule::InvalidRequest, format!("the body was not finished: {error}")),
         };
-        let answer = self.authority.backends.transport.send(self.outgoing, self.bounds).await?;
+        let answer = send(&self.authority, self.outgoing, self.bounds).await?;
         Ok((answer, place))
     }
 }

@@ -52,6 +52,9 @@ impl Prepared {
         let operator = std::fs::read_to_string(desk.folder.path().join(".clawhold/operator.token")).unwrap();
         let operator = operator.trim().to_owned();
         desk.done(&operator, &["tenant", "create", "acme-corp"]);
+        let plenty = ["--max-skill-calls-per-minute=10000000", "--max-fuel-per-minute=100000000000000"];
+        let more = ["--max-audit-records-per-minute=10000000", "--max-runs=1000"];
+        desk.done(&operator, &[&["tenant", "set-quota", "acme-corp"], &plenty[..], &more[..]].concat());
         let admin =
             desk.done(&operator, &["token", "create", "--tenant", "acme-corp", "--role", "admin", "--name", "a"]);
         let publisher = ["token", "create", "--publisher", "my-company", "--role", "publisher", "--name", "p"];

@@ -1,7 +1,9 @@
 //! PostgreSQL's own: roles, and row-level security that holds when a query forgets its tenant.
 
 use clawhold_store::audit::Verification;
-use clawhold_store::{Change, Found, KeptAnswer, KeyHolder, NewDatabase, RunWriter, Store, StoreError, WrappedKey};
+use clawhold_store::{
+    Change, Found, KeptAnswer, KeyHolder, NewDatabase, RunWriter, Store, StoreError, UsageRow, WrappedKey,
+};
 use clawhold_tenancy::audit::Chain;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
@@ -21,7 +23,7 @@ pub(crate) async fn count(connection: &mut AnyConnection, of: &str) -> i64 {
 }
 
 /// Everything that belongs to tenants, by the column that says whose it is.
-pub(crate) const OF_TENANTS: [(&str, &str); 11] = [
+pub(crate) const OF_TENANTS: [(&str, &str); 12] = [
     ("tenants", "id"),
     ("tokens", "scope"),
     ("installs", "tenant_id"),
@@ -33,6 +35,7 @@ pub(crate) const OF_TENANTS: [(&str, &str); 11] = [
     ("data_keys", "tenant_id"),
     ("kept_answers", "tenant_id"),
     ("keys_under_way", "tenant_id"),
+    ("usage", "tenant_id"),
 ];
 
 /// Two tenants with a row in each table.
@@ -53,6 +56,8 @@ pub(crate) async fn two_tenants() -> Postgres {
         let (token, key, request) = ("0123456789ab".parse().unwrap(), "k".to_owned(), "r".to_owned());
         let holder = KeyHolder { chain: name.to_owned(), token, key, host: "h".to_owned(), request };
         assert!(store.hold_key(&holder, 2, 1).await.unwrap());
+        let usage = UsageRow { slot_us: 1, process: "p".to_owned(), data: "{}".to_owned() };
+        store.put_usage(&[(id.clone(), usage)], 0).await.unwrap();
         let key = WrappedKey { version: 1, wrapped: vec![1], created_us: 1 };
         store.add_data_key(Chain::Tenant(&id), &key).await.unwrap();
     }

@@ -58,6 +58,14 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
         ("POST", echo, of_tenant("skills/probe.echo/invoke"), &admin, json!({ "text": "x" })),
         ("POST", echo, of_tenant("skills/probe.fail/invoke"), &admin, json!({ "kind": "denied" })),
         ("DELETE", "/v1/tenants/{tenant}/installs/{publisher}/{name}", install.into(), &admin, Value::Null),
+        (
+            "PATCH",
+            "/v1/tenants/{tenant}",
+            of_tenant("").replace("corp/", "corp"),
+            &test.operator,
+            json!({ "tier": "pro" }),
+        ),
+        ("PATCH", "/v1/tenants/{tenant}/quota", of_tenant("quota"), &test.operator, json!({ "max_queue": 3 })),
     ];
     let ends = |test: &TestHost| test.chains();
     for (n, (method, path, url, token, body)) in walked.iter().enumerate() {

@@ -115,6 +115,20 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
             &admin,
             vec![],
         ),
+        (
+            "PATCH",
+            "/v1/tenants/{tenant}",
+            "/v1/tenants/acme-corp".into(),
+            &test.operator,
+            json!({ "tier": "pro" }).to_string().into(),
+        ),
+        (
+            "PATCH",
+            "/v1/tenants/{tenant}/quota",
+            "/v1/tenants/acme-corp/quota".into(),
+            &test.operator,
+            json!({ "max_concurrent_runs": 20 }).to_string().into(),
+        ),
         ("POST", "/v1/market/packages", "/v1/market/packages".into(), &publisher, crate::support::crm().to_vec()),
         (
             "PUT",
