@@ -19,6 +19,7 @@ mod server;
 mod skills;
 mod tenants;
 mod tokens;
+mod usage;
 
 pub use routes::{Row, description, table};
 pub use server::{serve, serve_operations};

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::gate::{Resource, gate};
 use crate::openapi::{Document, Operation};
 use crate::page::{Page, PageQuery};
-use crate::{audit, installs, market, openapi, problem, quotas, runs, secrets, skills, tenants, tokens};
+use crate::{audit, installs, market, openapi, problem, quotas, runs, secrets, skills, tenants, tokens, usage};
 
 /// What an `ETag` is.
 const REVISION: &str = "The revision, for `If-Match`";
@@ -146,6 +146,12 @@ fn routes(host: Arc<Host>) -> Routes {
             Operation::new("setQuota", "Say something else of a tenant's quota, on every node within a second")
                 .takes::<quotas::QuotaChange>()
                 .gives::<quotas::Quota>(200),
+        )
+        .get::<can::ShowUsage, TenantId, _, _>(
+            "/v1/tenants/{tenant}/usage",
+            usage::show,
+            Operation::new("showUsage", "What a tenant uses now, and used within the last day")
+                .gives::<usage::Usage>(200),
         )
         .post::<can::CreateHostToken, HostResource, _, _>(
             "/v1/tokens",

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clawhold_runtime::Host;
+use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -36,6 +37,9 @@ const CONNECTIONS: usize = 10_000;
 /// How long runs may go on, and connections linger, after a stop was asked for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The media type of Prometheus's text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Serves the API until `stop` resolves, then finishes or cuts what runs and commits the audit log.
 pub async fn serve(listener: TcpListener, host: Arc<Host>, stop: impl Future<Output = ()>) {
     let connections = accept(listener, router(Arc::clone(&host)), stop).await;
@@ -47,9 +51,13 @@ pub async fn serve(listener: TcpListener, host: Arc<Host>, stop: impl Future<Out
     }
 }
 
-/// Serves `/healthz` and `/readyz`, for those who watch the process: on a listener of their own, without tokens.
+/// Serves `/healthz`, `/readyz` and `/metrics`, for those who watch the process: on a listener of their own, without tokens.
 pub async fn serve_operations(listener: TcpListener, host: Arc<Host>, stop: impl Future<Output = ()>) {
-    let router = Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready)).with_state(host);
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(host);
     accept(listener, router, stop).await.shutdown().await;
 }
 
@@ -58,6 +66,10 @@ async fn ready(State(host): State<Arc<Host>>) -> Response {
         Ok(()) => (StatusCode::OK, "ok").into_response(),
         Err(problem) => Failed(problem).into_response(),
     }
+}
+
+async fn metrics(State(host): State<Arc<Host>>) -> Response {
+    ([(CONTENT_TYPE, METRICS)], host.metrics()).into_response()
 }
 
 async fn accept(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) -> GracefulShutdown {

@@ -178,6 +178,12 @@ impl Client {
                 .map_err(Failure::from);
         }
         let said = problem(&text).unwrap_or_else(|| format!("the host answered {status}"));
+        let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(after) = after.map(Duration::from_secs)
+            && matches!(status.as_u16(), 429 | 503)
+        {
+            return Err(Failure::Later { said, after, refused: status.is_client_error() });
+        }
         if status.is_client_error() { Err(Failure::Refused(said)) } else { Err(anyhow!(said).into()) }
     }
 }
@@ -192,6 +198,10 @@ fn problem(text: &str) -> Option<String> {
     }
     if let Some(remedy) = member("remedy").filter(|remedy| !said.contains(remedy)) {
         said = format!("{said}\nwhat helps: {remedy}");
+    }
+    if let Some(dimension) = member("dimension").filter(|_| document["reset"].is_u64()) {
+        let of = format!("what helps: wait as long as that, or let `clawhold invoke --retry` do it; {dimension} of");
+        said = format!("{said}\n{of} `clawhold usage TENANT` shows what uses it");
     }
     if let Some(kind) = member("kind") {
         said = format!("{said} ({kind})");

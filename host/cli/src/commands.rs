@@ -8,3 +8,4 @@ pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod tenant;
 pub(crate) mod token;
+pub(crate) mod usage;

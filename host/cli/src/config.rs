@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::limits::{Asked, TABLE};
 use clawhold_tenancy::quota::{Entry, Quotas, Tier, Values};
+use clawhold_tenancy::{RunLimits, TenantId};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -17,7 +17,7 @@ use serde::Deserialize;
 pub struct Config {
     /// Where the API listens. `127.0.0.1:8080`.
     pub listen: Option<SocketAddr>,
-    /// Where `/healthz` and `/readyz` are served; nowhere when not set.
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere when not set.
     pub operations_listen: Option<SocketAddr>,
     /// The folder of the database, the keys and the artifacts.
     pub data_dir: Option<PathBuf>,
@@ -39,6 +39,8 @@ pub struct Config {
     pub quota_ceiling: Values,
     /// The tiers that tenants may be in. `standard`, `free`, `pro`, `enterprise`.
     pub tiers: Vec<Tier>,
+    /// What is counted for those who watch.
+    pub metrics: MetricsConfig,
     /// Whether only pure skills may be installed and run, for any tenant. `false`.
     pub require_pure: bool,
 }
@@ -77,6 +79,16 @@ pub struct AuditConfig {
     pub heads_file: Option<PathBuf>,
     /// Seconds between them. 60.
     pub heads_interval_s: Option<u64>,
+}
+
+/// `metrics`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Tenants that have series of their own because they run most; the others are `other`. 50.
+    pub tenants: Option<usize>,
+    /// Tenants that always have.
+    pub always: Vec<TenantId>,
 }
 
 /// `egress`
@@ -141,6 +153,7 @@ impl Config {
         set(&mut self.database_connections, "CLAWHOLD_DATABASE_CONNECTIONS", environment)?;
         set(&mut self.audit.heads_file, "CLAWHOLD_AUDIT_HEADS_FILE", environment)?;
         set(&mut self.audit.heads_interval_s, "CLAWHOLD_AUDIT_HEADS_INTERVAL_S", environment)?;
+        set(&mut self.metrics.tenants, "CLAWHOLD_METRICS_TENANTS", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
         for limit in TABLE {
             let mut value = None;
@@ -173,6 +186,9 @@ impl Config {
         }
         if self.audit.heads_interval_s.is_some_and(|seconds| !(1..=86_400).contains(&seconds)) {
             bail!("audit.heads_interval_s: use 1 to 86400 seconds");
+        }
+        if self.metrics.tenants.is_some_and(|tenants| tenants > 1_000) || self.metrics.always.len() > 1_000 {
+            bail!("metrics: name and count at most 1000 tenants; each has some sixty series");
         }
         if let Some(mistake) = self.limits.mistake() {
             bail!("{mistake}");
@@ -224,6 +240,7 @@ mod tests {
         let above = "quota_ceiling:\n  max_installs: 5\ntenant_quotas:\n  pro:\n    max_installs: 6\n";
         refused(above, &["tenant_quotas.pro.max_installs", "above the operator's ceiling of 5"]);
         refused("tiers: [Gold]\n", &["line 1", "a-z"]);
+        refused("metrics:\n  tenants: 1001\n", &["metrics", "1000"]);
         refused("limits:\n  memory_mb: 4096\n", &["limits.memory_mb", "1 to 128"]);
         refused("limits:\n  memory_mb: 64 MiB\n", &["line 2"]);
         refused("limits:\n  scratch_mb: 4096\n", &["limits.scratch_mb", "0 to 1024"]);

@@ -12,6 +12,7 @@ mod skill;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use clawhold_sandbox::compiler_process;
 
@@ -70,11 +71,16 @@ enum Command {
     #[command(subcommand)]
     Install(commands::install::Install),
     /// Call a skill.
-    #[command(after_help = "Example:\n  clawhold invoke acme-corp hello.greet '{\"name\": \"Ada\"}'")]
+    #[command(
+        after_help = "Example:\n  clawhold invoke acme-corp hello.greet '{\"name\": \"Ada\"}'\n  clawhold invoke --retry acme-corp hello.greet '{\"name\": \"Ada\"}'"
+    )]
     Invoke(commands::run::Invoke),
     /// Show what was run.
     #[command(subcommand)]
     Run(commands::run::Run),
+    /// Show what a tenant uses of its quota, and how its skills fare.
+    #[command(after_help = "Examples:\n  clawhold usage acme-corp\n  clawhold usage acme-corp --watch")]
+    Usage(commands::usage::Usage),
     /// Read and verify a tenant's audit log.
     #[command(subcommand)]
     Audit(commands::audit::Audit),
@@ -86,9 +92,19 @@ enum Command {
 /// What a command came to. The code is part of the interface.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// The host refused: a right, a quota, an input.
+    /// The host refused: a right, an input.
     #[error("{0}")]
     Refused(String),
+    /// The host would do it later.
+    #[error("{said}")]
+    Later {
+        /// What it said.
+        said: String,
+        /// How long it wants to be left alone.
+        after: Duration,
+        /// Whether a quota refused, and not a host that cannot serve.
+        refused: bool,
+    },
     /// Anything else.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
@@ -132,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Install(command) => client().and_then(|c| command.run(&c, out)),
         Command::Invoke(command) => client().and_then(|c| command.run(&c, out)),
         Command::Run(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Usage(command) => client().and_then(|c| command.run(&c, out)),
         Command::Audit(command) => command.run(client, out),
         Command::Db(command) => command.run(),
     };
@@ -140,8 +157,8 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             eprintln!("error: {}", output::plain(&failure.to_string()));
             match failure {
-                Failure::Refused(_) => ExitCode::from(3),
-                Failure::Failed(_) => ExitCode::from(1),
+                Failure::Refused(_) | Failure::Later { refused: true, .. } => ExitCode::from(3),
+                Failure::Failed(_) | Failure::Later { refused: false, .. } => ExitCode::from(1),
             }
         }
     }

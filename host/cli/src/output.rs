@@ -88,6 +88,11 @@ pub(crate) fn cell(value: &Value) -> String {
 
 /// Rows under headings, each column as wide as its widest cell.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
+    print!("{}", lines(headings, rows));
+}
+
+/// The same as text.
+pub(crate) fn lines(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |at: usize| {
         rows.iter().map(|row| row[at].chars().count()).chain([headings[at].chars().count()]).max().unwrap_or(0)
     };
@@ -95,12 +100,10 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
     let line = |cells: Vec<&str>| {
         let padded: Vec<String> =
             cells.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}", width = *width)).collect();
-        println!("{}", padded.join("  ").trim_end());
+        format!("{}\n", padded.join("  ").trim_end())
     };
-    line(headings.to_vec());
-    for row in rows {
-        line(row.iter().map(String::as_str).collect());
-    }
+    let head = line(headings.to_vec());
+    rows.iter().fold(head, |text, row| text + &line(row.iter().map(String::as_str).collect()))
 }
 
 /// With a comma before each group of three digits.

@@ -14,6 +14,7 @@ use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreRow
 use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
 use clawhold_store::{DEFAULT_CONNECTIONS, Store};
+use clawhold_telemetry::{Metrics, Shown};
 use clawhold_tenancy::audit::SigningKey;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
@@ -28,6 +29,9 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
 /// Seconds between the signed heads of a chain that goes on. 60: whoever cuts a tail can cut a minute of it unseen.
 const DEFAULT_HEADS_INTERVAL_S: u64 = 60;
+
+/// Tenants with series of their own among the metrics. 50: some three thousand series.
+const SHOWN_TENANTS: usize = 50;
 
 /// Where the first operator's token is written, for whoever may read the host's own folder.
 const FIRST_TOKEN: &str = "operator.token";
@@ -150,6 +154,10 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         backends,
         ceiling: config.ceiling(),
         quotas: config.quotas(),
+        metrics: Metrics::new(Shown {
+            most: config.metrics.tenants.unwrap_or(SHOWN_TENANTS),
+            always: config.metrics.always.iter().map(ToString::to_string).collect(),
+        }),
         require_pure: config.require_pure,
     });
     tokio::spawn(give_back_when_idle(Arc::downgrade(&host)));

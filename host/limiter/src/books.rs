@@ -39,6 +39,17 @@ pub struct Standing {
     pub empty_in_us: u64,
 }
 
+/// What a tenant holds now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Runs under way, those that wait included.
+    pub runs: u64,
+    /// Runs that wait for a place.
+    pub queued: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
 impl Books {
     pub(crate) fn new(tenant: &TenantId) -> Self {
         Self {
@@ -106,7 +117,6 @@ impl Books {
         let reserved = *lease.reserved();
         account.settle(lease, used);
         see(account, watch, quota, &[reserved, *used], now_us);
-        watch.used(Dimension::Memory, self.memory.take_peak(), self.memory.most(), now_us);
     }
 
     fn charge(&self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<(), Over> {
@@ -158,12 +168,33 @@ impl Books {
         }
     }
 
-    pub(crate) fn note_refused(&self, dimension: Dimension) {
-        self.lock().watch.refused(dimension);
+    pub(crate) fn held(&self, now_us: u64) -> Held {
+        let mut state = self.lock();
+        let runs = state.account.used(&Quota::default(), Dimension::ConcurrentRuns, now_us);
+        Held { runs, queued: state.queued, memory_bytes: self.memory.used() }
     }
 
-    pub(crate) fn take_observed(&self) -> Option<Observed> {
-        self.lock().watch.take()
+    pub(crate) fn note_refused(&self, dimension: Dimension) {
+        self.lock().watch.refused(dimension, 1);
+    }
+
+    /// A limit that is checked elsewhere has this much in use.
+    pub(crate) fn note_used(&self, dimension: Dimension, used: u64, limit: u64, now_us: u64) {
+        self.lock().watch.used(dimension, used, limit, now_us);
+    }
+
+    pub(crate) fn take_observed(&self, now_us: u64) -> Option<Observed> {
+        let (refused, peak) = (self.memory.take_refused(), self.memory.take_peak());
+        let mut state = self.lock();
+        if refused > 0 {
+            let over = Over { dimension: Dimension::Memory, limit: self.memory.most(), used: peak, wait_us: None };
+            state.watch.over(&over, now_us);
+            state.watch.refused(Dimension::Memory, refused - 1);
+        }
+        if peak > 0 {
+            state.watch.used(Dimension::Memory, peak, self.memory.most(), now_us);
+        }
+        state.watch.take()
     }
 
     pub(crate) fn is_idle(&self, now_us: u64) -> bool {
@@ -292,9 +323,9 @@ impl Meter {
     }
 
     /// Reserves for something of which it is known only afterwards what it took. All of it or nothing.
-    pub fn hold(&self, ask: &Amounts) -> Result<Held, Over> {
+    pub fn hold(&self, ask: &Amounts) -> Result<Deposit, Over> {
         let lease = self.books.hold(&self.quota, ask, self.limiter.now())?;
-        Ok(Held { meter: self.clone(), lease: Some(lease) })
+        Ok(Deposit { meter: self.clone(), lease: Some(lease) })
     }
 
     /// A place in the tenant's queue, until it is dropped.
@@ -314,12 +345,12 @@ impl Meter {
 
 /// A reservation of a part of a run. Dropped before it is settled, all of it counts as used: what was done meanwhile is not known.
 #[derive(Debug)]
-pub struct Held {
+pub struct Deposit {
     meter: Meter,
     lease: Option<Lease>,
 }
 
-impl Held {
+impl Deposit {
     /// What was used takes the place of what was reserved.
     pub fn settle(mut self, used: &Amounts) {
         self.end(Some(used));
@@ -334,7 +365,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Deposit {
     fn drop(&mut self) {
         self.end(None);
     }

@@ -29,7 +29,7 @@ use std::time::Instant;
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::quota::{Amounts, Dimension, Over, Quota};
 
-pub use books::{Books, Grant, Held, Meter, Queued, Standing};
+pub use books::{Books, Deposit, Grant, Held, Meter, Queued, Standing};
 pub use watch::{Observed, Warning};
 
 /// The accounts of all tenants that have used something lately.
@@ -98,10 +98,15 @@ impl Limiter {
         self.books(tenant).note_refused(dimension);
     }
 
+    /// Notes how much of a limit is in use that is checked elsewhere.
+    pub fn note_used(&self, tenant: &TenantId, dimension: Dimension, used: u64, limit: u64) {
+        self.books(tenant).note_used(dimension, used, limit, self.now());
+    }
+
     /// What was observed of each tenant since this was asked last.
     pub fn take_observed(&self) -> Vec<(TenantId, Observed)> {
-        let books = self.books.pin();
-        books.iter().filter_map(|(tenant, books)| Some((tenant.clone(), books.take_observed()?))).collect()
+        let (books, now) = (self.books.pin(), self.now());
+        books.iter().filter_map(|(tenant, books)| Some((tenant.clone(), books.take_observed(now)?))).collect()
     }
 
     /// Forgets tenants of whom nothing is left that matters. `quota` is asked for each that looks idle.
@@ -109,6 +114,12 @@ impl Limiter {
         let (books, now) = (self.books.pin(), self.now());
         // Whoever holds a book may be about to write in it, so that the map's must be the only one.
         books.retain(|_, books| Arc::strong_count(books) > 1 || !books.is_idle(now));
+    }
+
+    /// What each tenant holds now.
+    pub fn levels(&self) -> Vec<(TenantId, Held)> {
+        let (books, now) = (self.books.pin(), self.now());
+        books.iter().map(|(tenant, books)| (tenant.clone(), books.held(now))).collect()
     }
 
     /// Tenants with books.

@@ -74,13 +74,13 @@ impl Watch {
 
     /// Somebody wanted more than there is.
     pub(crate) fn over(&mut self, over: &Over, now_us: u64) {
-        self.refused(over.dimension);
+        self.refused(over.dimension, 1);
         // Full, but for what one more would have taken.
         self.warn(over.dimension, over.used.max(over.limit), over.limit, now_us);
     }
 
-    pub(crate) fn refused(&mut self, dimension: Dimension) {
-        self.seen.refused[dimension as usize] += 1;
+    pub(crate) fn refused(&mut self, dimension: Dimension, times: u64) {
+        self.seen.refused[dimension as usize] += times;
         self.something = true;
     }
 
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(watch.take(), None);
         watch.used(Dimension::Fuel, 5, 100, 0);
         watch.used(Dimension::Fuel, 3, 100, 0);
-        watch.refused(Dimension::Fuel);
+        watch.refused(Dimension::Fuel, 1);
         let seen = watch.take().unwrap();
         assert_eq!((seen.peaks[Dimension::Fuel as usize], seen.refused[Dimension::Fuel as usize]), (5, 1));
         assert_eq!(watch.take(), None);

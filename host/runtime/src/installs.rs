@@ -96,6 +96,9 @@ impl Host {
         let install = tx.install(&ask.package).await?.ok_or(Problem::NotFound("install"))?;
         self.keep_in(&mut tx, keep, &install).await?;
         tx.commit(event).await?;
+        if is_new {
+            self.admission.limiter().note_used(permit.tenant(), Dimension::Installs, count, most);
+        }
         self.resolved.forget(permit.tenant());
         self.make_ready(permit.tenant(), names);
         Ok(install)

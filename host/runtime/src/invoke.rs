@@ -136,7 +136,10 @@ impl Host {
         };
         let takes = self.quickest.of(&run.tenant, &run.skill);
         let deadline = run.started + run.limits.wall();
-        Ok(place.until(deadline.checked_sub(takes).unwrap_or(run.started)).await)
+        let began = Instant::now();
+        let slot = place.until(deadline.checked_sub(takes).unwrap_or(run.started)).await;
+        self.metrics.run_waited(run.tenant.as_str(), began.elapsed().as_secs_f64());
+        Ok(slot)
     }
 
     async fn run_to_the_end(
@@ -186,6 +189,8 @@ impl Host {
             Err(NoAnswer::Skill(kind, message)) => (Reason::SkillError, format!("{kind}: {message}")),
             Err(NoAnswer::Stopped(reason, message)) => (*reason, message.clone()),
         };
+        self.usage.run(&tenant, &skill, reason, fuel, usage.duration_us);
+        self.metrics.run_ended(tenant.as_str(), reason, fuel, started.elapsed().as_secs_f64());
         let record = Record {
             id: run,
             skill,

@@ -25,15 +25,19 @@ mod resolve;
 mod rows;
 mod runs;
 mod secrets;
+mod sums;
 mod tenants;
 mod tokens;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clawhold_capabilities::{Backends, RunHost};
+use clawhold_limiter::Held;
 use clawhold_sandbox::{Counts, Sandbox};
 use clawhold_store::{RunWriter, Store};
+use clawhold_telemetry::{HostLevel, Level, Metrics};
 use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::quota::Quotas;
 use tokio::sync::Semaphore;
@@ -56,6 +60,7 @@ pub use problem::Problem;
 pub use quotas::QuotaView;
 pub use rows::StoreRows;
 pub use tokens::{MadeToken, TokenAsk};
+pub use usage::{DimensionUse, SkillUsage, UsageView};
 
 /// How long a check of health waits for the database.
 const READY: Duration = Duration::from_secs(2);
@@ -76,6 +81,8 @@ pub struct Parts {
     pub ceiling: RunLimits,
     /// What each tenant may use.
     pub quotas: Quotas,
+    /// What is counted for those who watch.
+    pub metrics: Metrics,
     /// Whether no tenant may run skills on WASI.
     pub require_pure: bool,
 }
@@ -96,6 +103,8 @@ pub struct Host {
     resolved: resolve::Resolved,
     admission: admission::Admission,
     quickest: quickest::Quickest,
+    usage: usage::Usage,
+    metrics: Metrics,
     publications: packages::Publications,
     under_way: kept::UnderWay,
     exports: audit::Exports,
@@ -126,6 +135,8 @@ impl Host {
             fresh,
             admission: admission::Admission::default(),
             quickest: quickest::Quickest::default(),
+            usage: usage::Usage::default(),
+            metrics: parts.metrics,
             publications: packages::Publications::default(),
             under_way: kept::UnderWay::default(),
             exports: audit::Exports::default(),
@@ -134,6 +145,7 @@ impl Host {
         tokio::spawn(heads::keep(Arc::downgrade(&host)));
         tokio::spawn(auth::keep_uses(Arc::downgrade(&host)));
         tokio::spawn(refused::keep_telling(Arc::downgrade(&host)));
+        tokio::spawn(usage::keep(Arc::downgrade(&host)));
         if let Some(changes) = changes {
             tokio::spawn(fresh::listen(Arc::downgrade(&host), changes));
         }
@@ -159,6 +171,21 @@ impl Host {
         (self.sandbox.counts(), self.store.counts())
     }
 
+    /// What is counted for those who watch, as Prometheus reads it.
+    pub fn metrics(&self) -> String {
+        let limiter = self.admission.limiter();
+        let host = HostLevel {
+            slots: u64::from(self.sandbox.run_slots()),
+            limiter_tenants: limiter.tenants() as u64,
+            limiter_hosts: 1,
+            limiter_apart: false,
+        };
+        let levels = limiter.levels();
+        let level = |of: &Held| Level { runs: of.runs, queued: of.queued, memory_bytes: of.memory_bytes };
+        self.metrics.set_levels(&host, levels.iter().map(|(tenant, held)| (tenant.as_str(), level(held))));
+        self.metrics.text()
+    }
+
     /// Runs that are under way.
     pub fn running(&self) -> u64 {
         self.admission.running()
@@ -166,7 +193,7 @@ impl Host {
 
     /// Takes no new runs, lets the running ones finish until `patience` is over, cuts the rest, and commits what
     /// they have done.
-    pub async fn stop(&self, patience: Duration) {
+    pub async fn stop(self: &Arc<Self>, patience: Duration) {
         self.admission.close();
         if tokio::time::timeout(patience, self.admission.empty()).await.is_err() {
             tracing::warn!("runs were still going when the time to stop was over; they are cut");
@@ -177,6 +204,7 @@ impl Host {
             }
         }
         self.tell_refused_at_the_end().await;
+        self.write_usage_at_the_end().await;
         self.writer.close().await;
         self.write_uses().await;
         self.heads.put(&self.store).await;

@@ -42,6 +42,8 @@ impl Host {
         let events = events(&run.cx, &record, Journal::default());
         let answer = Err(Problem::Run { run: id, reason, message });
         let recorded = self.record(&run.tenant, record, events, keep, &answer).await;
+        self.usage.run(&run.tenant, &run.skill, reason, 0, 0);
+        self.metrics.run_ended(run.tenant.as_str(), reason, 0, run.started.elapsed().as_secs_f64());
         run.ticket.settle(0);
         recorded?;
         answer

@@ -105,6 +105,10 @@ impl SealedRows for StoreRows {
         Ok(true)
     }
 
+    async fn count(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+        self.store.tenant(tenant).await.map_err(unreachable)?.count_secrets().await.map_err(unreachable)
+    }
+
     async fn list(
         &self,
         tenant: &TenantId,

@@ -34,12 +34,17 @@ impl Host {
                 self.admission.limiter().note_refused(permit.tenant(), Dimension::Secrets);
             }
         };
-        Ok(self
+        let version = self
             .backends
             .secrets
             .put(permit.tenant(), name, value, Change { event, keep, most })
             .await
-            .inspect_err(full)?)
+            .inspect_err(full)?;
+        // Done already: what is told of it must not fail it.
+        if let Ok(count) = self.backends.secrets.count(permit.tenant()).await {
+            self.admission.limiter().note_used(permit.tenant(), Dimension::Secrets, count, most);
+        }
+        Ok(version)
     }
 
     /// Names, versions and dates of the secrets behind `after`, by name, at most `limit`.

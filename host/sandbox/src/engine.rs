@@ -111,6 +111,7 @@ pub struct Sandbox<T: Send + 'static> {
     pub(crate) linkers: Linkers<T>,
     pub(crate) artifacts: Artifacts<T>,
     pub(crate) slots: Arc<Slots>,
+    run_slots: u32,
     pub(crate) gate: Arc<Gate>,
     /// Turns at the host's own work for tenants, such as checking large values.
     pub(crate) chores: Arc<Gate>,
@@ -143,6 +144,7 @@ impl<T: Send + 'static> Sandbox<T> {
             linkers: Linkers { pure: linker, wasi: None },
             artifacts,
             slots,
+            run_slots: settings.slots,
             gate,
             chores: Gate::of_turns(LONGEST_CHORE),
             clock,
@@ -157,6 +159,11 @@ impl<T: Send + 'static> Sandbox<T> {
         link(&mut linker)?;
         self.linkers.wasi = Some(linker);
         Ok(self)
+    }
+
+    /// Runs that can go on at the same time.
+    pub fn run_slots(&self) -> u32 {
+        self.run_slots
     }
 
     /// What the sandbox did outside of runs: a warm run adds nothing to it.

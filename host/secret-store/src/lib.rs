@@ -132,6 +132,9 @@ pub trait SecretStore: Send + Sync {
     /// Deletes a secret; `false` if there is none.
     async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError>;
 
+    /// How many secrets the tenant has.
+    async fn count(&self, tenant: &TenantId) -> Result<u64, SecretError>;
+
     /// The tenant's secrets behind `after`, by name, at most `limit`.
     async fn list(
         &self,

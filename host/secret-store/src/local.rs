@@ -47,6 +47,9 @@ pub trait SealedRows: Send + Sync {
     /// Removes the value and commits that with the change's event; `false`, and no event, if there is none.
     async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError>;
 
+    /// How many secrets the tenant has.
+    async fn count(&self, tenant: &TenantId) -> Result<u64, SecretError>;
+
     /// The tenant's secrets behind `after`, by name, at most `limit`.
     async fn list(
         &self,
@@ -92,6 +95,10 @@ impl<R: SealedRows> SecretStore for LocalSecrets<R> {
 
     async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError> {
         self.rows.delete(tenant, name, change).await
+    }
+
+    async fn count(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+        self.rows.count(tenant).await
     }
 
     async fn list(

@@ -92,6 +92,16 @@ impl<M> TenantTx<M> {
         .transpose()
     }
 
+    /// How many packages are installed.
+    pub async fn count_installs(&mut self) -> Result<u64, StoreError> {
+        let counted = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM installs WHERE tenant_id = $1")
+            .bind(self.tenant.as_str())
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(failed("count installs"))?;
+        Ok(counted.unsigned_abs())
+    }
+
     /// Installs behind `after`, by package, at most `limit`.
     pub async fn installs(&mut self, after: Option<&PackageName>, limit: u32) -> Result<Vec<Install>, StoreError> {
         sqlx::query("SELECT * FROM installs WHERE tenant_id = $1 AND package > $2 ORDER BY package LIMIT $3")
@@ -183,16 +193,6 @@ impl TenantTx<Write> {
             self.offer(skill, &put.package).await?;
         }
         Ok(revision)
-    }
-
-    /// How many packages are installed.
-    pub async fn count_installs(&mut self) -> Result<u64, StoreError> {
-        let counted = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM installs WHERE tenant_id = $1")
-            .bind(self.tenant.as_str())
-            .fetch_one(&mut *self.tx)
-            .await
-            .map_err(failed("count installs"))?;
-        Ok(counted.unsigned_abs())
     }
 
     /// Removes an install and its skills; `false` if there is none.

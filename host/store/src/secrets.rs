@@ -47,6 +47,17 @@ impl<M> TenantTx<M> {
         Ok(Some(SealedSecret { version: fields.integer("version")?, sealed: fields.bytes("sealed")? }))
     }
 
+    /// How many secrets there are.
+    pub async fn count_secrets(&mut self) -> Result<u64, StoreError> {
+        let of_tenant = "SELECT COUNT(*) FROM secrets WHERE tenant_id = $1 AND sealed IS NOT NULL";
+        let counted = sqlx::query_scalar::<_, i64>(of_tenant)
+            .bind(self.tenant.as_str())
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(failed("count secrets"))?;
+        Ok(counted.unsigned_abs())
+    }
+
     /// Secrets behind `after`, by name, at most `limit`.
     pub async fn secrets(&mut self, after: Option<&SecretName>, limit: u32) -> Result<Vec<SecretInfo>, StoreError> {
         sqlx::query(

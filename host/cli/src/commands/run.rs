@@ -1,5 +1,7 @@
 //! `clawhold invoke` and `clawhold run`
 
+use std::time::Duration;
+
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use clawhold_tenancy::limits::INPUT_BYTES;
@@ -8,7 +10,7 @@ use serde_json::Value;
 
 use crate::Failure;
 use crate::client::Client;
-use crate::output::{Output, cell};
+use crate::output::{Output, cell, plain};
 
 #[derive(Args)]
 pub(crate) struct Invoke {
@@ -19,6 +21,31 @@ pub(crate) struct Invoke {
     /// The input: JSON.
     #[arg(default_value = "{}")]
     input: String,
+    /// When a quota is used up or the host cannot serve, wait as long as it says and try again, so many times at most.
+    #[arg(long, value_name = "TIMES", num_args = 0..=1, require_equals = true, default_missing_value = "5")]
+    retry: Option<u32>,
+}
+
+/// The longest wait between two tries that is added to what the host asked for: 10 s.
+const MOST_MORE: Duration = Duration::from_secs(10);
+
+/// Calls `ask` again as long as the host says later and there are tries left. Whoever waits for the same quota should not come back at
+/// the same time: to what the host asked for comes a random part of a time that doubles.
+fn patiently(tries: u32, mut ask: impl FnMut() -> Result<Value, Failure>) -> Result<Value, Failure> {
+    let mut tried = 0;
+    loop {
+        match ask() {
+            Err(Failure::Later { said, after, .. }) if tried < tries => {
+                let more = (Duration::from_millis(250) * 2_u32.saturating_pow(tried)).min(MOST_MORE);
+                let wait = after + more.mul_f64(fastrand::f64());
+                tried += 1;
+                let first = said.lines().next().unwrap_or_default();
+                eprintln!("{}; try {tried} of {tries} in {:.1} s", plain(first), wait.as_secs_f64());
+                std::thread::sleep(wait);
+            }
+            answer => return answer,
+        }
+    }
 }
 
 impl Invoke {
@@ -29,7 +56,8 @@ impl Invoke {
         if size > INPUT_BYTES {
             return Err(anyhow!("the input has {size} bytes, {INPUT_BYTES} are allowed; send less").into());
         }
-        let answer = client.post(&format!("tenants/{}/skills/{}/invoke", self.tenant, self.skill), &input)?;
+        let path = format!("tenants/{}/skills/{}/invoke", self.tenant, self.skill);
+        let answer = patiently(self.retry.unwrap_or(0), || client.post(&path, &input))?;
         out.show(&answer, |answer| {
             println!("{:#}", answer["output"]);
             let run = &answer["run"];

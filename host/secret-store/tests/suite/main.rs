@@ -59,6 +59,11 @@ impl SealedRows for Memory {
         Ok(was)
     }
 
+    async fn count(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+        let rows = self.reach()?;
+        Ok(rows.iter().filter(|((owner, _), (_, sealed))| owner == tenant && sealed.is_some()).count() as u64)
+    }
+
     async fn list(
         &self,
         tenant: &TenantId,

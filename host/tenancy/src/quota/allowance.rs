@@ -9,12 +9,18 @@ pub struct Allowance {
     most: AtomicU64,
     used: AtomicU64,
     peak: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Allowance {
     /// So many bytes at a time.
     pub fn new(most: u64) -> Arc<Self> {
-        Arc::new(Self { most: most.into(), used: AtomicU64::new(0), peak: AtomicU64::new(0) })
+        Arc::new(Self {
+            most: most.into(),
+            used: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
     }
 
     /// Bytes in use.
@@ -37,6 +43,11 @@ impl Allowance {
         self.peak.swap(self.used(), Ordering::Relaxed).max(self.used())
     }
 
+    /// How often there was not enough since this was asked last.
+    pub fn take_refused(&self) -> u64 {
+        self.refused.swap(0, Ordering::Relaxed)
+    }
+
     /// Takes so many bytes until the answer is dropped, if there are as many.
     pub fn take(self: &Arc<Self>, bytes: u64) -> Option<Taken> {
         self.draw(bytes).then(|| Taken { of: Arc::clone(self), bytes })
@@ -46,17 +57,16 @@ impl Allowance {
     pub fn draw(&self, bytes: u64) -> bool {
         let most = self.most();
         let add = |used: u64| used.checked_add(bytes).filter(|used| *used <= most);
-        match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
-            Ok(before) => {
-                let now = before + bytes;
-                // Mostly it is not the most so far, and then nothing is written.
-                if self.peak.load(Ordering::Relaxed) < now {
-                    self.peak.fetch_max(now, Ordering::Relaxed);
-                }
-                true
-            }
-            Err(_) => false,
+        let Ok(before) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        let now = before + bytes;
+        // Mostly it is not the most so far, and then nothing is written.
+        if self.peak.load(Ordering::Relaxed) < now {
+            self.peak.fetch_max(now, Ordering::Relaxed);
         }
+        true
     }
 
     /// Gives back what was drawn.

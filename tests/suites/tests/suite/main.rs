@@ -11,6 +11,7 @@ mod isolation;
 mod once;
 mod openapi;
 mod publish;
+mod quotas;
 mod refused;
 mod roles;
 mod stop;
