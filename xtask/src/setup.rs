@@ -39,9 +39,14 @@ pub(crate) fn prepare() -> Result<()> {
     require_targets()
 }
 
-/// Adds what only the tests need: a PostgreSQL server, which they start and stop themselves, and an environment of Python's.
+/// Adds what only the tests need: PostgreSQL and Redis, which they start and stop themselves, what checks metrics, and an environment of
+/// Python's.
 pub(crate) fn prepare_tests() -> Result<()> {
     require_postgres()?;
+    require_packages(&[
+        Requirement { program: "redis-server".to_owned(), packages: "redis-server" },
+        Requirement { program: "promtool".to_owned(), packages: "prometheus" },
+    ])?;
     if let Err(error) = prepare_python() {
         // Whoever has no Python still has all other tests; under CI those that need it fail.
         println!("Tests in Python are left out: {error:#}");

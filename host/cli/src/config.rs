@@ -22,7 +22,7 @@ pub struct Config {
     /// The folder of the database, the keys and the artifacts.
     pub data_dir: Option<PathBuf>,
     /// A PostgreSQL database instead of the one in the data folder: `postgres://user:password@server/database`.
-    pub database_url: Option<DatabaseUrl>,
+    pub database_url: Option<SecretUrl>,
     /// Connections to PostgreSQL that only read, and as many that may write. 8.
     pub database_connections: Option<u32>,
     /// The audit log's signed heads.
@@ -41,22 +41,24 @@ pub struct Config {
     pub tiers: Vec<Tier>,
     /// What is counted for those who watch.
     pub metrics: MetricsConfig,
+    /// Where hosts share their quotas.
+    pub limiter: LimiterConfig,
     /// Whether only pure skills may be installed and run, for any tenant. `false`.
     pub require_pure: bool,
 }
 
 /// The address of a database. It may hold a password, and is not shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-pub struct DatabaseUrl(String);
+pub struct SecretUrl(String);
 
-impl DatabaseUrl {
+impl SecretUrl {
     /// The address itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-impl std::str::FromStr for DatabaseUrl {
+impl std::str::FromStr for SecretUrl {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -64,9 +66,9 @@ impl std::str::FromStr for DatabaseUrl {
     }
 }
 
-impl std::fmt::Debug for DatabaseUrl {
+impl std::fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DatabaseUrl(…)")
+        f.write_str("SecretUrl(…)")
     }
 }
 
@@ -79,6 +81,17 @@ pub struct AuditConfig {
     pub heads_file: Option<PathBuf>,
     /// Seconds between them. 60.
     pub heads_interval_s: Option<u64>,
+}
+
+/// `limiter`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimiterConfig {
+    /// A Redis of version 7 or newer that several hosts share their quotas through: `redis://server/` or `rediss://`. Each host counts
+    /// for itself when not set.
+    pub redis_url: Option<SecretUrl>,
+    /// The same as a cluster: the addresses of some of its nodes.
+    pub redis_cluster: Vec<SecretUrl>,
 }
 
 /// `metrics`
@@ -153,6 +166,7 @@ impl Config {
         set(&mut self.database_connections, "CLAWHOLD_DATABASE_CONNECTIONS", environment)?;
         set(&mut self.audit.heads_file, "CLAWHOLD_AUDIT_HEADS_FILE", environment)?;
         set(&mut self.audit.heads_interval_s, "CLAWHOLD_AUDIT_HEADS_INTERVAL_S", environment)?;
+        set(&mut self.limiter.redis_url, "CLAWHOLD_LIMITER_REDIS_URL", environment)?;
         set(&mut self.metrics.tenants, "CLAWHOLD_METRICS_TENANTS", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
         for limit in TABLE {
@@ -186,6 +200,9 @@ impl Config {
         }
         if self.audit.heads_interval_s.is_some_and(|seconds| !(1..=86_400).contains(&seconds)) {
             bail!("audit.heads_interval_s: use 1 to 86400 seconds");
+        }
+        if self.limiter.redis_url.is_some() && !self.limiter.redis_cluster.is_empty() {
+            bail!("limiter: set redis_url or redis_cluster, not both");
         }
         if self.metrics.tenants.is_some_and(|tenants| tenants > 1_000) || self.metrics.always.len() > 1_000 {
             bail!("metrics: name and count at most 1000 tenants; each has some sixty series");
@@ -240,6 +257,8 @@ mod tests {
         let above = "quota_ceiling:\n  max_installs: 5\ntenant_quotas:\n  pro:\n    max_installs: 6\n";
         refused(above, &["tenant_quotas.pro.max_installs", "above the operator's ceiling of 5"]);
         refused("tiers: [Gold]\n", &["line 1", "a-z"]);
+        let both = "limiter:\n  redis_url: redis://a\n  redis_cluster: [redis://b]\n";
+        refused(both, &["limiter", "redis_url or redis_cluster"]);
         refused("metrics:\n  tenants: 1001\n", &["metrics", "1000"]);
         refused("limits:\n  memory_mb: 4096\n", &["limits.memory_mb", "1 to 128"]);
         refused("limits:\n  memory_mb: 64 MiB\n", &["line 2"]);

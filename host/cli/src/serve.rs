@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use clawhold_capabilities::{AddressRule, Backends, Egress, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
+use clawhold_limiter::Limiter;
 use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreRows};
 use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
@@ -23,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::allocator::give_back_when_idle;
-use crate::config::Config;
+use crate::config::{Config, SecretUrl};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
@@ -146,6 +147,7 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         transport: transport.unwrap_or_else(|| Arc::new(Egress::new(rule))),
         scratch: Arc::new(scratch),
     };
+    let limiter = limiter(config).await?;
     let host = Host::new(Parts {
         store,
         details,
@@ -154,6 +156,7 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         backends,
         ceiling: config.ceiling(),
         quotas: config.quotas(),
+        limiter,
         metrics: Metrics::new(Shown {
             most: config.metrics.tenants.unwrap_or(SHOWN_TENANTS),
             always: config.metrics.always.iter().map(ToString::to_string).collect(),
@@ -162,6 +165,34 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
     });
     tokio::spawn(give_back_when_idle(Arc::downgrade(&host)));
     Ok(host)
+}
+
+/// This host's own, or the one that it shares with others.
+#[cfg(feature = "redis")]
+async fn limiter(config: &Config) -> anyhow::Result<Arc<Limiter>> {
+    use clawhold_limiter::redis::Redis;
+    let urls: Vec<String> = urls(config).map(|url| url.expose().to_owned()).collect();
+    if urls.is_empty() {
+        return Ok(Arc::default());
+    }
+    // A process of its own among the others, also when it was started anew a moment ago.
+    let name = clawhold_tenancy::RequestId::now().to_string();
+    let redis = Redis::new(&urls, name).await.context("limiter: Redis cannot be used; is the address right?")?;
+    Ok(Limiter::shared(Arc::new(redis)))
+}
+
+/// The same where Redis was left out.
+#[cfg(not(feature = "redis"))]
+#[expect(clippy::unused_async, reason = "as above")]
+async fn limiter(config: &Config) -> anyhow::Result<Arc<Limiter>> {
+    if urls(config).next().is_some() {
+        bail!("limiter: this program was built without Redis; build it with `--features redis`");
+    }
+    Ok(Arc::default())
+}
+
+fn urls(config: &Config) -> impl Iterator<Item = &SecretUrl> {
+    config.limiter.redis_url.iter().chain(&config.limiter.redis_cluster)
 }
 
 /// Signs with a key that follows from the master key, which all hosts on one database share.

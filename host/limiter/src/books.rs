@@ -1,12 +1,16 @@
-//! One tenant's account, and what holds a part of it.
+//! One tenant's account.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use clawhold_tenancy::TenantId;
-use clawhold_tenancy::quota::{Account, Allowance, Amounts, Dimension, Lease, Over, Quota, RATES};
+use clawhold_tenancy::quota::{Account, Allowance, Amounts, Dimension, Lease, Over, Quota, RATE_COUNT, RATES};
 
-use crate::Limiter;
+use crate::shared::{Against, Check, Run, Verdict};
 use crate::watch::{Observed, Watch};
+
+/// Ended runs that are told to the shared place at a time.
+const ENDED: usize = 1_000;
 
 /// One tenant's books.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub struct Books {
     name: Arc<str>,
     memory: Arc<Allowance>,
     state: Mutex<State>,
+    /// Whether there is a shared place that must hear of what happens here.
+    shared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +32,20 @@ struct State {
     queued: u64,
     /// The quota that was asked with last, for what happens while nobody asks.
     quota: Option<Arc<Quota>>,
+    /// What other hosts' runs use of the tenant's memory, as they said last.
+    elsewhere: u64,
+    /// Runs under way on all hosts, as it was heard last.
+    runs: u64,
+    pending: Pending,
+}
+
+/// What the shared place does not know yet.
+#[derive(Debug, Default)]
+struct Pending {
+    changes: [i64; RATE_COUNT],
+    ended: Vec<u64>,
+    /// It was said that there is something.
+    told: bool,
 }
 
 /// What a tenant uses of a dimension now.
@@ -51,12 +71,13 @@ pub struct Held {
 }
 
 impl Books {
-    pub(crate) fn new(tenant: &TenantId) -> Self {
+    pub(crate) fn new(tenant: &TenantId, shared: bool) -> Self {
         Self {
             tenant: tenant.clone(),
             name: tenant.as_str().into(),
             memory: Allowance::new(0),
             state: Mutex::default(),
+            shared,
         }
     }
 
@@ -82,22 +103,11 @@ impl Books {
         run_until_us: Option<u64>,
         now_us: u64,
     ) -> Result<(Lease, Standing), Over> {
-        self.memory.set_most(quota.amount(Dimension::Memory));
         let mut state = self.lock();
+        self.asked(&mut state, quota);
         let State { account, watch, .. } = &mut *state;
         match account.reserve(quota, ask, run_until_us, now_us) {
-            Ok(lease) => {
-                if run_until_us.is_some() {
-                    let runs = Dimension::ConcurrentRuns;
-                    watch.used(runs, account.used(quota, runs, now_us), quota.get(runs), now_us);
-                }
-                let calls = standing(account, quota, Dimension::SkillCalls, now_us);
-                watch.used(Dimension::SkillCalls, calls.used, quota.amount(Dimension::SkillCalls), now_us);
-                if state.quota.as_ref().is_none_or(|known| !Arc::ptr_eq(known, quota)) {
-                    state.quota = Some(Arc::clone(quota));
-                }
-                Ok((lease, calls))
-            }
+            Ok(lease) => Ok((lease, begun(&mut state, quota, run_until_us.is_some(), now_us))),
             Err(over) => {
                 watch.over(&over, now_us);
                 Err(over)
@@ -105,43 +115,65 @@ impl Books {
         }
     }
 
-    fn reserve_more(&self, quota: &Quota, lease: &mut Lease, ask: &Amounts, now_us: u64) -> Result<(), Over> {
+    /// Somebody asks under this quota.
+    fn asked(&self, state: &mut State, quota: &Arc<Quota>) {
+        self.memory.set_most(quota.amount(Dimension::Memory).saturating_sub(state.elsewhere));
+        if state.quota.as_ref().is_none_or(|known| !Arc::ptr_eq(known, quota)) {
+            state.quota = Some(Arc::clone(quota));
+        }
+    }
+
+    pub(crate) fn reserve_more(
+        &self,
+        quota: &Quota,
+        lease: &mut Lease,
+        ask: &Amounts,
+        now_us: u64,
+    ) -> Result<(), Over> {
         let mut state = self.lock();
         let State { account, watch, .. } = &mut *state;
         account.reserve_more(quota, lease, ask, now_us).inspect_err(|over| watch.over(over, now_us))
     }
 
-    fn settle(&self, quota: &Quota, lease: Lease, used: &Amounts, now_us: u64) {
+    pub(crate) fn settle(&self, quota: &Quota, lease: Lease, used: &Amounts, now_us: u64) {
         let mut state = self.lock();
-        let State { account, watch, .. } = &mut *state;
-        let reserved = *lease.reserved();
+        let State { account, watch, pending, .. } = &mut *state;
+        let (reserved, number) = (*lease.reserved(), lease.number());
+        if self.shared && account.runs().iter().any(|(run, _)| *run == number) {
+            pending.ended.push(number);
+        }
         account.settle(lease, used);
+        self.changed(pending, &reserved, used);
         see(account, watch, quota, &[reserved, *used], now_us);
     }
 
-    fn charge(&self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<(), Over> {
+    pub(crate) fn charge(&self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<(), Over> {
         let mut state = self.lock();
-        let State { account, watch, .. } = &mut *state;
+        let State { account, watch, pending, .. } = &mut *state;
         account.charge(quota, ask, now_us).inspect_err(|over| watch.over(over, now_us))?;
+        self.changed(pending, &Amounts::default(), ask);
         see(account, watch, quota, &[*ask], now_us);
         Ok(())
     }
 
-    fn owe(&self, quota: &Quota, used: &Amounts, now_us: u64) {
+    pub(crate) fn hold(&self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<Lease, Over> {
         let mut state = self.lock();
-        let State { account, watch, .. } = &mut *state;
+        let State { account, watch, pending, .. } = &mut *state;
+        let lease = account.reserve(quota, ask, None, now_us).inspect_err(|over| watch.over(over, now_us))?;
+        self.changed(pending, &Amounts::default(), ask);
+        Ok(lease)
+    }
+
+    pub(crate) fn owe(&self, quota: &Quota, used: &Amounts, now_us: u64) {
+        let mut state = self.lock();
+        let State { account, watch, pending, .. } = &mut *state;
         account.owe(used);
+        self.changed(pending, &Amounts::default(), used);
         see(account, watch, quota, &[*used], now_us);
     }
 
-    fn hold(&self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<Lease, Over> {
-        let mut state = self.lock();
-        let State { account, watch, .. } = &mut *state;
-        account.reserve(quota, ask, None, now_us).inspect_err(|over| watch.over(over, now_us))
-    }
-
     /// A run begins to wait for a place, if the queue has one.
-    fn queue(&self, quota: &Quota, now_us: u64) -> Result<(), Over> {
+    pub(crate) fn queue(&self, quota: &Quota, now_us: u64) -> Result<(), Over> {
         let limit = quota.get(Dimension::Queue);
         let mut state = self.lock();
         let used = state.queued;
@@ -155,16 +187,21 @@ impl Books {
         Ok(())
     }
 
-    fn leave_queue(&self) {
+    pub(crate) fn leave_queue(&self) {
         let mut state = self.lock();
         state.queued = state.queued.saturating_sub(1);
     }
 
     pub(crate) fn standing(&self, quota: &Quota, dimension: Dimension, now_us: u64) -> Standing {
+        let mut state = self.lock();
         match dimension {
-            Dimension::Memory => Standing { used: self.memory.used(), ..Standing::default() },
-            Dimension::Queue => Standing { used: self.lock().queued, ..Standing::default() },
-            _ => standing(&mut self.lock().account, quota, dimension, now_us),
+            Dimension::Memory => Standing { used: self.memory.used() + state.elsewhere, ..Standing::default() },
+            Dimension::Queue => Standing { used: state.queued, ..Standing::default() },
+            Dimension::ConcurrentRuns => {
+                let here = state.account.used(quota, dimension, now_us);
+                Standing { used: here.max(state.runs), ..Standing::default() }
+            }
+            _ => standing(&mut state.account, quota, dimension, now_us),
         }
     }
 
@@ -199,17 +236,199 @@ impl Books {
 
     pub(crate) fn is_idle(&self, now_us: u64) -> bool {
         let mut state = self.lock();
-        let State { account, watch, quota, queued } = &mut *state;
+        let State { account, watch, quota, queued, pending, .. } = &mut *state;
         self.memory.used() == 0
             && *queued == 0
+            && !pending.told
             && watch.is_idle(now_us)
             && quota.as_ref().is_none_or(|quota| account.is_idle(quota, now_us))
+    }
+
+    fn changed(&self, pending: &mut Pending, reserved: &Amounts, used: &Amounts) {
+        if self.shared {
+            pending.change(reserved, used);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change of an account is whole before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The part that has to do with other hosts.
+impl Books {
+    /// What can be refused without asking: calls that are used up here are used up everywhere, since nobody gives any back.
+    pub(crate) fn refused_here(&self, quota: &Arc<Quota>, ask: &Amounts, now_us: u64) -> Option<Over> {
+        let calls = Dimension::SkillCalls;
+        let mut state = self.lock();
+        let State { account, watch, .. } = &mut *state;
+        let over = account.check(quota, &Amounts::of(calls, ask.get(calls)), now_us).err()?;
+        watch.over(&over, now_us);
+        Some(over)
+    }
+
+    /// A check for the shared place, with everything that it does not know yet. With `lasts` a run begins; gives its number.
+    pub(crate) fn check(&self, host: &str, quota: &Arc<Quota>, ask: &Amounts, lasts: Option<Duration>) -> (Check, u64) {
+        let mut state = self.lock();
+        self.asked(&mut state, quota);
+        let number = state.account.number();
+        let run =
+            lasts.map(|lasts| Run { name: run_name(host, number), most: quota.get(Dimension::ConcurrentRuns), lasts });
+        (self.checked(&mut state.pending, host, quota, *ask, run), number)
+    }
+
+    fn checked(&self, pending: &mut Pending, host: &str, quota: &Quota, ask: Amounts, run: Option<Run>) -> Check {
+        let left = pending.ended.split_off(pending.ended.len().min(ENDED));
+        let ended = std::mem::replace(&mut pending.ended, left);
+        Check {
+            tenant: self.tenant.clone(),
+            limits: RATES.iter().map(|rate| quota.amount(*rate)).collect::<Vec<_>>().try_into().unwrap_or_default(),
+            ask,
+            run,
+            changes: std::mem::take(&mut pending.changes),
+            ended: ended.into_iter().map(|number| run_name(host, number)).collect(),
+        }
+    }
+
+    /// A check that asks for nothing, if the shared place does not know everything.
+    pub(crate) fn flush(&self, host: &str) -> Option<Check> {
+        let mut state = self.lock();
+        let State { pending, quota, .. } = &mut *state;
+        pending.told = false;
+        let quota = quota.clone()?;
+        let something = !pending.ended.is_empty() || pending.changes.iter().any(|change| *change != 0);
+        something.then(|| self.checked(pending, host, &quota, Amounts::default(), None))
+    }
+
+    /// Takes over how the shared place says that things are. What it does not know comes on top.
+    pub(crate) fn hear(&self, verdict: &Verdict, now_us: u64) {
+        let mut state = self.lock();
+        let State { account, pending, runs, .. } = &mut *state;
+        for ((rate, used), change) in RATES.iter().zip(verdict.used).zip(pending.changes) {
+            account.set_used(*rate, used.saturating_add_signed(change), now_us);
+        }
+        if verdict.runs > 0 {
+            *runs = verdict.runs;
+        }
+    }
+
+    /// The shared place has admitted a lease.
+    pub(crate) fn admit(
+        &self,
+        quota: &Quota,
+        number: u64,
+        ask: &Amounts,
+        run_until_us: Option<u64>,
+        now_us: u64,
+    ) -> (Lease, Standing) {
+        let mut state = self.lock();
+        let lease = state.account.admit(number, ask, run_until_us);
+        let calls = begun(&mut state, quota, run_until_us.is_some(), now_us);
+        (lease, calls)
+    }
+
+    pub(crate) fn admit_more(&self, lease: &mut Lease, ask: &Amounts) {
+        self.lock().account.admit_more(lease, ask);
+    }
+
+    /// The shared place has refused.
+    pub(crate) fn refuse(&self, quota: &Quota, against: Against, verdict: &Verdict, now_us: u64) -> Over {
+        let over = match against {
+            Against::Runs => {
+                let dimension = Dimension::ConcurrentRuns;
+                Over { dimension, limit: quota.get(dimension), used: verdict.runs, wait_us: None }
+            }
+            Against::Rate(at, wait_us) => {
+                let dimension = RATES[at.min(RATE_COUNT - 1)];
+                Over { dimension, limit: quota.amount(dimension), used: verdict.used[at.min(RATE_COUNT - 1)], wait_us }
+            }
+        };
+        self.lock().watch.over(&over, now_us);
+        over
+    }
+
+    /// Whether somebody must be told that there is something to flush.
+    pub(crate) fn becomes_dirty(&self) -> bool {
+        if !self.shared {
+            return false;
+        }
+        let mut state = self.lock();
+        let pending = &mut state.pending;
+        let something = !pending.ended.is_empty() || pending.changes.iter().any(|change| *change != 0);
+        something && !std::mem::replace(&mut pending.told, true)
+    }
+
+    /// The hosts go on apart: of what is used, a part counts here, and nobody is to be told of anything.
+    pub(crate) fn part(&self, hosts: u64, now_us: u64) {
+        let mut state = self.lock();
+        let State { account, pending, quota, elsewhere, runs, .. } = &mut *state;
+        *pending = Pending::default();
+        (*elsewhere, *runs) = (0, 0);
+        let Some(quota) = quota else { return };
+        for rate in RATES {
+            let used = account.used(quota, *rate, now_us);
+            account.set_used(*rate, used / hosts.max(1), now_us);
+        }
+    }
+
+    /// The hosts are together again: what is used here counts for all, and so do the runs. Gives these, each as a check.
+    pub(crate) fn join(&self, host: &str, now_us: u64) -> Vec<Check> {
+        let mut state = self.lock();
+        let State { account, pending, quota, .. } = &mut *state;
+        *pending = Pending::default();
+        let Some(quota) = quota.clone() else { return Vec::new() };
+        for (change, rate) in pending.changes.iter_mut().zip(RATES) {
+            *change = i64::try_from(account.used(&quota, *rate, now_us)).unwrap_or(i64::MAX);
+        }
+        let mut checks = vec![self.checked(pending, host, &quota, Amounts::default(), None)];
+        for (number, until) in account.runs().iter().filter(|(_, until)| *until > now_us) {
+            let lasts = Duration::from_micros(until - now_us);
+            let run = Run { name: run_name(host, *number), most: u64::MAX >> 12, lasts };
+            checks.push(self.checked(pending, host, &quota, Amounts::default(), Some(run)));
+        }
+        checks
+    }
+
+    /// What other hosts' runs use of the tenant's memory.
+    pub(crate) fn set_elsewhere(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.elsewhere = bytes;
+        if let Some(quota) = state.quota.clone() {
+            self.asked(&mut state, &quota);
+        }
+    }
+
+    /// Whether it matters to others how much memory is used, or to this one how much others use.
+    pub(crate) fn shares_memory(&self) -> bool {
+        let state = self.lock();
+        self.memory.used() > 0 || state.elsewhere > 0 || !state.account.runs().is_empty()
+    }
+}
+
+impl Pending {
+    fn change(&mut self, reserved: &Amounts, used: &Amounts) {
+        for (change, (reserved, used)) in self.changes.iter_mut().zip(reserved.all().into_iter().zip(used.all())) {
+            // Amounts are far below the ends of the type.
+            *change = change.saturating_add_unsigned(used).saturating_sub_unsigned(reserved);
+        }
+    }
+}
+
+fn run_name(host: &str, number: u64) -> String {
+    format!("{host}-{number}")
+}
+
+/// A lease was admitted: how the tenant's calls stand now.
+fn begun(state: &mut State, quota: &Quota, is_run: bool, now_us: u64) -> Standing {
+    let State { account, watch, .. } = state;
+    if is_run {
+        let runs = Dimension::ConcurrentRuns;
+        watch.used(runs, account.used(quota, runs, now_us), quota.get(runs), now_us);
+    }
+    let calls = standing(account, quota, Dimension::SkillCalls, now_us);
+    watch.used(Dimension::SkillCalls, calls.used, quota.amount(Dimension::SkillCalls), now_us);
+    calls
 }
 
 /// Only when something is settled is it known what was used; what others have reserved is not.
@@ -225,158 +444,5 @@ fn standing(account: &mut Account, quota: &Quota, dimension: Dimension, now_us: 
         used: account.used(quota, dimension, now_us),
         reserved: account.reserved(dimension),
         empty_in_us: account.empty_in(quota, dimension, now_us),
-    }
-}
-
-/// A reservation. Settled when it is known what was used; dropped before that, it gives back everything but the calls.
-#[derive(Debug)]
-pub struct Grant {
-    meter: Meter,
-    lease: Option<Lease>,
-    /// How the tenant's calls stood when it was given.
-    calls: Standing,
-}
-
-impl Grant {
-    pub(crate) fn new(
-        limiter: Arc<Limiter>,
-        books: Arc<Books>,
-        quota: Arc<Quota>,
-        lease: Lease,
-        calls: Standing,
-    ) -> Self {
-        Self { meter: Meter { limiter, books, quota }, lease: Some(lease), calls }
-    }
-
-    /// The tenant's books.
-    pub fn books(&self) -> &Books {
-        &self.meter.books
-    }
-
-    /// The quota that it was given under.
-    pub fn quota(&self) -> &Arc<Quota> {
-        &self.meter.quota
-    }
-
-    /// How the tenant's calls stood when it was given.
-    pub fn calls(&self) -> Standing {
-        self.calls
-    }
-
-    /// For what the run does meanwhile.
-    pub fn meter(&self) -> &Meter {
-        &self.meter
-    }
-
-    /// Reserves more, all of it or nothing.
-    #[expect(clippy::unused_async, reason = "a limiter of several hosts asks over the network")]
-    pub async fn reserve_more(&mut self, ask: Amounts) -> Result<(), Over> {
-        let Meter { limiter, books, quota } = &self.meter;
-        match &mut self.lease {
-            Some(lease) => books.reserve_more(quota, lease, &ask, limiter.now()),
-            None => Ok(()),
-        }
-    }
-
-    /// What was used takes the place of what was reserved.
-    pub fn settle(mut self, used: &Amounts) {
-        self.end(used);
-    }
-
-    fn end(&mut self, used: &Amounts) {
-        if let Some(lease) = self.lease.take() {
-            let Meter { limiter, books, quota } = &self.meter;
-            books.settle(quota, lease, used, limiter.now());
-        }
-    }
-}
-
-impl Drop for Grant {
-    fn drop(&mut self) {
-        let calls = self.lease.as_ref().map_or(0, |lease| lease.reserved().get(Dimension::SkillCalls));
-        self.end(&Amounts::of(Dimension::SkillCalls, calls));
-    }
-}
-
-/// Charges a tenant for what a run does, as it does it.
-#[derive(Debug, Clone)]
-pub struct Meter {
-    limiter: Arc<Limiter>,
-    books: Arc<Books>,
-    quota: Arc<Quota>,
-}
-
-impl Meter {
-    /// The quota that it charges under.
-    pub fn quota(&self) -> &Arc<Quota> {
-        &self.quota
-    }
-
-    /// Charges all of this, or nothing.
-    pub fn charge(&self, ask: &Amounts) -> Result<(), Over> {
-        self.books.charge(&self.quota, ask, self.limiter.now())
-    }
-
-    /// Charges what has been used already, whether it fits or not.
-    pub fn owe(&self, used: &Amounts) {
-        self.books.owe(&self.quota, used, self.limiter.now());
-    }
-
-    /// Reserves for something of which it is known only afterwards what it took. All of it or nothing.
-    pub fn hold(&self, ask: &Amounts) -> Result<Deposit, Over> {
-        let lease = self.books.hold(&self.quota, ask, self.limiter.now())?;
-        Ok(Deposit { meter: self.clone(), lease: Some(lease) })
-    }
-
-    /// A place in the tenant's queue, until it is dropped.
-    pub fn queue(&self) -> Result<Queued, Over> {
-        self.books.queue(&self.quota, self.limiter.now())?;
-        Ok(Queued(Arc::clone(&self.books)))
-    }
-
-    /// A meter of a tenant that has everything: for tests.
-    pub fn unlimited() -> Self {
-        let limiter = Arc::<Limiter>::default();
-        let tenant = "unlimited".parse().expect("it is an id");
-        let quota = RATES.iter().fold(Quota::default(), |quota, rate| quota.with(*rate, rate.row().most));
-        Self { books: limiter.books(&tenant), limiter, quota: Arc::new(quota) }
-    }
-}
-
-/// A reservation of a part of a run. Dropped before it is settled, all of it counts as used: what was done meanwhile is not known.
-#[derive(Debug)]
-pub struct Deposit {
-    meter: Meter,
-    lease: Option<Lease>,
-}
-
-impl Deposit {
-    /// What was used takes the place of what was reserved.
-    pub fn settle(mut self, used: &Amounts) {
-        self.end(Some(used));
-    }
-
-    fn end(&mut self, used: Option<&Amounts>) {
-        if let Some(lease) = self.lease.take() {
-            let Meter { limiter, books, quota } = &self.meter;
-            let used = used.copied().unwrap_or(*lease.reserved());
-            books.settle(quota, lease, &used, limiter.now());
-        }
-    }
-}
-
-impl Drop for Deposit {
-    fn drop(&mut self) {
-        self.end(None);
-    }
-}
-
-/// A run that waits for a place.
-#[derive(Debug)]
-pub struct Queued(Arc<Books>);
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.0.leave_queue();
     }
 }

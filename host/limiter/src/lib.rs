@@ -17,9 +17,17 @@
 //! # }
 //! ```
 //!
+//! Several hosts share quotas through [`Shared`] place. What stays a host's own then is the queue; memory of other hosts is known to
+//! within a second.
+//!
 //! What it will not do: decide who goes first. That is the sandbox's queue and its fair gate.
 
 mod books;
+mod grant;
+#[cfg(feature = "redis")]
+pub mod redis;
+mod shared;
+mod together;
 mod watch;
 
 use std::sync::Arc;
@@ -29,12 +37,15 @@ use std::time::Instant;
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::quota::{Amounts, Dimension, Over, Quota};
 
-pub use books::{Books, Deposit, Grant, Held, Meter, Queued, Standing};
+pub use books::{Books, Held, Standing};
+pub use grant::{Deposit, Grant, Meter, Queued};
+pub use shared::{Against, Check, Run, Shared, Unreachable, Verdict};
 pub use watch::{Observed, Warning};
 
 /// The accounts of all tenants that have used something lately.
 pub struct Limiter {
-    books: papaya::HashMap<TenantId, Arc<Books>>,
+    pub(crate) books: papaya::HashMap<TenantId, Arc<Books>>,
+    pub(crate) together: Option<together::Together>,
     began: Instant,
     /// Reservations made and refused since the start.
     granted: AtomicU64,
@@ -45,6 +56,7 @@ impl Default for Limiter {
     fn default() -> Self {
         Self {
             books: papaya::HashMap::new(),
+            together: None,
             began: Instant::now(),
             granted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -54,14 +66,13 @@ impl Default for Limiter {
 
 impl std::fmt::Debug for Limiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Limiter").finish_non_exhaustive()
+        f.debug_struct("Limiter").field("together", &self.together).finish_non_exhaustive()
     }
 }
 
 impl Limiter {
     /// Reserves all that is asked for, or nothing. With `run_until` a run counts among those under way until the grant is dropped,
     /// or until that time if it never is.
-    #[expect(clippy::unused_async, reason = "a limiter of several hosts asks over the network")]
     pub async fn reserve(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -69,12 +80,10 @@ impl Limiter {
         ask: Amounts,
         run_until: Option<Instant>,
     ) -> Result<Grant, Over> {
-        let books = self.books(tenant);
-        let lease = books.reserve(quota, &ask, run_until.map(|until| self.at(until)), self.now());
-        let count = if lease.is_ok() { &self.granted } else { &self.refused };
+        let reserved = self.reserve_in(self.books(tenant), quota, ask, run_until).await;
+        let count = if reserved.is_ok() { &self.granted } else { &self.refused };
         count.fetch_add(1, Ordering::Relaxed);
-        let (lease, calls) = lease?;
-        Ok(Grant::new(Arc::clone(self), books, Arc::clone(quota), lease, calls))
+        reserved
     }
 
     /// A tenant's books. Of a tenant that exists.
@@ -83,7 +92,8 @@ impl Limiter {
         if let Some(known) = books.get(tenant) {
             return Arc::clone(known);
         }
-        Arc::clone(books.get_or_insert_with(tenant.clone(), || Arc::new(Books::new(tenant))))
+        let new = || Arc::new(Books::new(tenant, self.together.is_some()));
+        Arc::clone(books.get_or_insert_with(tenant.clone(), new))
     }
 
     /// What a tenant uses now of a dimension that this process counts: of a rate, of runs, memory and queue.
@@ -109,7 +119,7 @@ impl Limiter {
         books.iter().filter_map(|(tenant, books)| Some((tenant.clone(), books.take_observed(now)?))).collect()
     }
 
-    /// Forgets tenants of whom nothing is left that matters. `quota` is asked for each that looks idle.
+    /// Forgets tenants of whom nothing is left that matters.
     pub fn forget_idle(&self) {
         let (books, now) = (self.books.pin(), self.now());
         // Whoever holds a book may be about to write in it, so that the map's must be the only one.
@@ -137,7 +147,7 @@ impl Limiter {
         self.at(Instant::now())
     }
 
-    fn at(&self, instant: Instant) -> u64 {
+    pub(crate) fn at(&self, instant: Instant) -> u64 {
         u64::try_from(instant.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
     }
 }

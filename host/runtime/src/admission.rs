@@ -81,6 +81,10 @@ fn fuel_within(quota: &Quota, fuel: u64) -> u64 {
 }
 
 impl Admission {
+    pub(crate) fn new(limiter: Arc<Limiter>) -> Self {
+        Self(Arc::new(Inner { limiter, ..Inner::default() }))
+    }
+
     pub(crate) fn limiter(&self) -> &Arc<Limiter> {
         &self.0.limiter
     }

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clawhold_capabilities::{Backends, RunHost};
-use clawhold_limiter::Held;
+use clawhold_limiter::{Held, Limiter};
 use clawhold_sandbox::{Counts, Sandbox};
 use clawhold_store::{RunWriter, Store};
 use clawhold_telemetry::{HostLevel, Level, Metrics};
@@ -81,6 +81,8 @@ pub struct Parts {
     pub ceiling: RunLimits,
     /// What each tenant may use.
     pub quotas: Quotas,
+    /// Keeps the tenants' accounts: this host's own, or those that several hosts share.
+    pub limiter: Arc<Limiter>,
     /// What is counted for those who watch.
     pub metrics: Metrics,
     /// Whether no tenant may run skills on WASI.
@@ -133,7 +135,7 @@ impl Host {
             auth: auth::Tokens::new(Arc::clone(&fresh)),
             resolved: resolve::Resolved::new(Arc::clone(&fresh)),
             fresh,
-            admission: admission::Admission::default(),
+            admission: admission::Admission::new(parts.limiter),
             quickest: quickest::Quickest::default(),
             usage: usage::Usage::default(),
             metrics: parts.metrics,
@@ -177,8 +179,8 @@ impl Host {
         let host = HostLevel {
             slots: u64::from(self.sandbox.run_slots()),
             limiter_tenants: limiter.tenants() as u64,
-            limiter_hosts: 1,
-            limiter_apart: false,
+            limiter_hosts: limiter.hosts().map_or(1, |(hosts, _)| hosts),
+            limiter_apart: limiter.hosts().is_some_and(|(_, apart)| apart),
         };
         let levels = limiter.levels();
         let level = |of: &Held| Level { runs: of.runs, queued: of.queued, memory_bytes: of.memory_bytes };

@@ -327,6 +327,7 @@ impl Host {
     pub async fn show_usage(&self, permit: &Permit<ShowUsage>) -> Result<UsageView, Problem> {
         let tenant = permit.tenant();
         let quota = self.quota_of(tenant).await?;
+        self.admission.limiter().refresh(tenant, &quota).await;
         self.look_at_use();
         let now = now_us();
         let mut tx = self.store.tenant(tenant).await?;

@@ -7,3 +7,4 @@
 pub mod crm;
 pub mod guest;
 pub mod postgres;
+pub mod redis;

@@ -5,7 +5,7 @@ use clawhold_store::{NewDatabase, Store};
 use clawhold_tenancy::TenantId;
 
 use crate::Failure;
-use crate::config::DatabaseUrl;
+use crate::config::SecretUrl;
 
 #[derive(Subcommand)]
 pub(crate) enum Db {
@@ -79,7 +79,7 @@ pub(crate) enum Db {
 pub(crate) struct At {
     /// The database. Prefer the environment variable for an address with a password: arguments can be seen by other users.
     #[arg(long, env = "CLAWHOLD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: DatabaseUrl,
+    database_url: SecretUrl,
 }
 
 impl Db {

@@ -69,6 +69,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Its number, which no other of the account has.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// What was reserved.
     pub fn reserved(&self) -> &Amounts {
         &self.reserved
@@ -104,19 +109,40 @@ impl Account {
             }
         }
         self.charge(quota, ask, now_us)?;
-        self.reserve_open(ask);
+        let number = self.number();
+        Ok(self.admit(number, ask, run_until_us))
+    }
+
+    /// A number for a lease that somebody else may admit: no other of this account has it.
+    pub fn number(&mut self) -> u64 {
         self.next += 1;
+        self.next
+    }
+
+    /// Enters a reservation that was made elsewhere, where the levels are kept.
+    pub fn admit(&mut self, number: u64, ask: &Amounts, run_until_us: Option<u64>) -> Lease {
+        self.reserve_open(ask);
         if let Some(until) = run_until_us {
-            self.runs.push((self.next, until));
+            self.runs.push((number, until));
         }
-        Ok(Lease { number: self.next, reserved: *ask })
+        Lease { number, reserved: *ask }
+    }
+
+    /// Enters more under the same lease that was reserved elsewhere.
+    pub fn admit_more(&mut self, lease: &mut Lease, ask: &Amounts) {
+        self.reserve_open(ask);
+        lease.reserved = ask.some().fold(lease.reserved, |sum, (rate, amount)| sum.and(rate, amount));
+    }
+
+    /// The numbers of the runs under way, and until when each counts.
+    pub fn runs(&self) -> &[(u64, u64)] {
+        &self.runs
     }
 
     /// Reserves more under the same lease, all of it or nothing.
     pub fn reserve_more(&mut self, quota: &Quota, lease: &mut Lease, ask: &Amounts, now_us: u64) -> Result<(), Over> {
         self.charge(quota, ask, now_us)?;
-        self.reserve_open(ask);
-        lease.reserved = ask.some().fold(lease.reserved, |sum, (rate, amount)| sum.and(rate, amount));
+        self.admit_more(lease, ask);
         Ok(())
     }
 
@@ -128,6 +154,15 @@ impl Account {
 
     /// Uses all of this at once, or nothing.
     pub fn charge(&mut self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<(), Over> {
+        self.check(quota, ask, now_us)?;
+        for (dimension, amount) in ask.some() {
+            self.levels[dimension as usize].owe(amount);
+        }
+        Ok(())
+    }
+
+    /// Whether all of this could be used at once.
+    pub fn check(&mut self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<(), Over> {
         for (dimension, amount) in ask.some() {
             let limit = quota.amount(dimension);
             let level = &mut self.levels[dimension as usize];
@@ -138,9 +173,6 @@ impl Account {
                     return Err(Over { dimension, limit, used, wait_us: (wait < u64::MAX).then_some(wait) });
                 }
             }
-        }
-        for (dimension, amount) in ask.some() {
-            self.levels[dimension as usize].owe(amount);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Quotas, from what was said of them to the answer of a call that goes beyond one.
 
+mod fleet;
 mod queue;
 mod use_of;
 

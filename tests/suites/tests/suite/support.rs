@@ -125,6 +125,13 @@ impl TestHost {
         Self::within(folder, yaml, Some(operator), None)
     }
 
+    /// Another host on the same database, under the same master key.
+    pub(crate) fn beside(other: &Self, yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(other.folder().join("master.key"), folder.path().join("master.key")).unwrap();
+        Self::within(Arc::new(folder), yaml, Some(other.operator.clone()), None)
+    }
+
     fn within(
         folder: Arc<TempDir>,
         yaml: &str,

@@ -1,0 +1,223 @@
+//! Quotas that hosts share through Redis, version 7 or newer, alone or as a cluster.
+//!
+//! A check is one script on one node, by the server's clock. A tenant's keys carry its id as their hash tag and expire when nothing is
+//! left in them. Amounts travel as packed doubles, which are exact below 2⁵³.
+
+use std::fmt;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use clawhold_tenancy::TenantId;
+use clawhold_tenancy::quota::RATE_COUNT;
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, Script, Value};
+
+use crate::shared::{Against, Check, Shared, Unreachable, Verdict};
+
+/// How long an answer may take. 250 ms: a call waits that long once, and then hosts go on apart.
+const ANSWER: Duration = Duration::from_millis(250);
+/// How long making a connection may take.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long a host counts as living that has said nothing, in milliseconds.
+const LIVES_MS: u64 = 5_000;
+/// What all keys begin with.
+const PREFIX: &str = "clawhold:";
+
+static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/check.lua")));
+
+/// Says that a host lives and counts those that do.
+static BEAT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local time = redis.call('TIME') \
+         local now = time[1] * 1000 + math.floor(time[2] / 1000) \
+         redis.call('ZADD', KEYS[1], now, ARGV[1]) \
+         redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2]) \
+         redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
+         return redis.call('ZCARD', KEYS[1])",
+    )
+});
+
+/// Says what a host uses and adds up what the others do. What a host said that has died is passed over, and removed.
+static MEMORY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local time = redis.call('TIME') \
+         local now, others = time[1] * 1000 + math.floor(time[2] / 1000), 0 \
+         if ARGV[2] == '0' then redis.call('HDEL', KEYS[1], ARGV[1]) \
+         else redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. now) \
+         redis.call('PEXPIRE', KEYS[1], ARGV[3]) end \
+         local all = redis.call('HGETALL', KEYS[1]) \
+         for i = 1, #all, 2 do \
+             local bytes, at = string.match(all[i + 1], '^(%d+) (%d+)$') \
+             if not bytes or now - at > tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], all[i]) \
+             elseif all[i] ~= ARGV[1] then others = others + bytes end \
+         end \
+         return others",
+    )
+});
+
+/// A Redis, or a cluster of them.
+pub struct Redis {
+    connection: Connection,
+    name: String,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may hold a password.
+        f.debug_struct("Redis").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+enum Connection {
+    One(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(one) => one.req_packed_command(cmd),
+            Self::Cluster(cluster) => cluster.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        cmd: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(one) => one.req_packed_commands(cmd, offset, count),
+            Self::Cluster(cluster) => cluster.req_packed_commands(cmd, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(one) => one.get_db(),
+            Self::Cluster(cluster) => cluster.get_db(),
+        }
+    }
+}
+
+impl Redis {
+    /// `urls` is one address, `redis://` or `rediss://`, or those of some nodes of a cluster. `name` is this host's own. One server need not
+    /// answer yet; a cluster must, for it says where its other nodes are.
+    pub async fn new(urls: &[String], name: String) -> Result<Self, Unreachable> {
+        let connection = match urls {
+            [url] => {
+                let client = Client::open(url.as_str()).map_err(failed)?;
+                let config = ConnectionManagerConfig::new()
+                    .set_connection_timeout(Some(CONNECT))
+                    .set_response_timeout(Some(ANSWER))
+                    .set_number_of_retries(1);
+                Connection::One(ConnectionManager::new_lazy_with_config(client, config).map_err(failed)?)
+            }
+            nodes => {
+                let client = ClusterClientBuilder::new(nodes.iter().map(String::as_str))
+                    .connection_timeout(CONNECT)
+                    .response_timeout(ANSWER)
+                    .retries(1)
+                    .build()
+                    .map_err(failed)?;
+                Connection::Cluster(client.get_async_connection().await.map_err(failed)?)
+            }
+        };
+        Ok(Self { connection, name })
+    }
+
+    async fn within<T>(&self, asked: impl Future<Output = RedisResult<T>>) -> Result<T, Unreachable> {
+        // The connection's own limit does not count while it is being made.
+        match tokio::time::timeout(ANSWER, asked).await {
+            Ok(answer) => answer.map_err(failed),
+            Err(_late) => Err(Unreachable("no answer in time".to_owned())),
+        }
+    }
+}
+
+fn failed(error: redis::RedisError) -> Unreachable {
+    // Its detail may name an address, and with that a password.
+    Unreachable(format!("{:?}{}", error.kind(), error.code().map(|code| format!(" {code}")).unwrap_or_default()))
+}
+
+fn key(tenant: &TenantId, what: &str) -> String {
+    format!("{PREFIX}{{{tenant}}}:{what}")
+}
+
+fn packed(numbers: impl Iterator<Item = f64>) -> Vec<u8> {
+    numbers.flat_map(f64::to_le_bytes).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the table of dimensions stays below 2^53, where this is exact")]
+fn double(number: u64) -> f64 {
+    number as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "as above")]
+fn signed(number: i64) -> f64 {
+    number as f64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut at both ends by `as`")]
+fn whole(number: f64) -> u64 {
+    number.ceil() as u64
+}
+
+fn read(answer: &[u8]) -> Option<Verdict> {
+    let numbers: Vec<f64> =
+        answer.chunks_exact(8).map(|eight| f64::from_le_bytes(eight.try_into().unwrap_or_default())).collect();
+    let [against, wait, runs, used @ ..] = numbers.as_slice() else { return None };
+    let used: [u64; RATE_COUNT] = used.iter().map(|used| whole(*used)).collect::<Vec<_>>().try_into().ok()?;
+    let against = match usize::try_from(whole(*against)).ok()? {
+        0 => None,
+        rate if rate <= RATE_COUNT => Some(Against::Rate(rate - 1, (*wait >= 0.0).then(|| whole(*wait).max(1)))),
+        _ => Some(Against::Runs),
+    };
+    Some(Verdict { used, runs: whole(*runs), against })
+}
+
+#[async_trait]
+impl Shared for Redis {
+    async fn check(&self, check: Check) -> Result<Verdict, Unreachable> {
+        let Check { tenant, limits, ask, run, changes, ended } = check;
+        let numbers = limits.into_iter().chain(ask.all()).map(double).chain(changes.into_iter().map(signed));
+        let mut call = CHECK.prepare_invoke();
+        call.key(key(&tenant, "levels")).key(key(&tenant, "runs")).arg(packed(numbers));
+        match &run {
+            Some(run) => {
+                let lasts = u64::try_from(run.lasts.as_millis()).unwrap_or(u64::MAX);
+                call.arg(&run.name).arg(run.most).arg(lasts);
+            }
+            None => _ = call.arg("").arg(0).arg(0),
+        }
+        for name in &ended {
+            call.arg(name);
+        }
+        let mut connection = self.connection.clone();
+        let answer: Vec<u8> = self.within(call.invoke_async(&mut connection)).await?;
+        read(&answer).ok_or_else(|| Unreachable("an answer of another form".to_owned()))
+    }
+
+    async fn beat(&self) -> Result<u64, Unreachable> {
+        let mut connection = self.connection.clone();
+        let mut call = BEAT.prepare_invoke();
+        call.key(format!("{PREFIX}hosts")).arg(&self.name).arg(LIVES_MS);
+        self.within(call.invoke_async(&mut connection)).await
+    }
+
+    async fn memory(&self, tenant: &TenantId, own: u64) -> Result<u64, Unreachable> {
+        let mut connection = self.connection.clone();
+        let mut call = MEMORY.prepare_invoke();
+        call.key(key(tenant, "memory")).arg(&self.name).arg(own).arg(LIVES_MS);
+        self.within(call.invoke_async(&mut connection)).await
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
