@@ -4,6 +4,7 @@
 mod audit;
 mod body;
 mod gate;
+mod host;
 mod installs;
 mod lines;
 mod market;

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::gate::{Resource, gate};
 use crate::openapi::{Document, Operation};
 use crate::page::{Page, PageQuery};
-use crate::{audit, installs, market, openapi, problem, quotas, runs, secrets, skills, tenants, tokens, usage};
+use crate::{audit, host, installs, market, openapi, problem, quotas, runs, secrets, skills, tenants, tokens, usage};
 
 /// What an `ETag` is.
 const REVISION: &str = "The revision, for `If-Match`";
@@ -152,6 +152,11 @@ fn routes(host: Arc<Host>) -> Routes {
             usage::show,
             Operation::new("showUsage", "What a tenant uses now, and used within the last day")
                 .gives::<usage::Usage>(200),
+        )
+        .get::<can::ShowHost, HostResource, _, _>(
+            "/v1/host",
+            host::show,
+            Operation::new("showHost", "How the host fares").gives::<host::HostStatus>(200),
         )
         .post::<can::CreateHostToken, HostResource, _, _>(
             "/v1/tokens",

@@ -39,6 +39,8 @@ struct Profile {
 impl Client {
     /// What was given, else what the profile says.
     pub(crate) fn new(server: Option<String>, token: Option<String>) -> Result<Self, Failure> {
+        // An empty variable is one that is not set.
+        let token = token.filter(|token| !token.is_empty());
         let profile = if server.is_some() && token.is_some() { Profile::default() } else { profile()? };
         let server = server.or(profile.server).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
         let config =
@@ -145,6 +147,11 @@ impl Client {
             progress(&line);
         }
         Err(anyhow!("the answer of {} broke off; publish again, it does no harm", self.server).into())
+    }
+
+    /// Whether there is a token to ask with.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
     }
 
     fn url(&self, path: &str) -> String {

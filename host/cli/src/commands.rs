@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod db;
+pub(crate) mod doctor;
 pub(crate) mod install;
 pub(crate) mod market;
 pub(crate) mod run;

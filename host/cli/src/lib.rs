@@ -84,6 +84,9 @@ enum Command {
     /// Read and verify a tenant's audit log.
     #[command(subcommand)]
     Audit(commands::audit::Audit),
+    /// Say what is wrong with a host and how to mend it: its configuration, or the host that runs.
+    #[command(after_help = "Examples:\n  clawhold doctor\n  clawhold doctor --config clawhold.yaml")]
+    Doctor(commands::doctor::Doctor),
     /// Prepare and check a PostgreSQL database.
     #[command(subcommand)]
     Db(commands::db::Db),
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => client().and_then(|c| command.run(&c, out)),
         Command::Usage(command) => client().and_then(|c| command.run(&c, out)),
         Command::Audit(command) => command.run(client, out),
+        Command::Doctor(command) => command.run(client, out),
         Command::Db(command) => command.run(),
     };
     match done {

@@ -170,15 +170,31 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
 /// This host's own, or the one that it shares with others.
 #[cfg(feature = "redis")]
 async fn limiter(config: &Config) -> anyhow::Result<Arc<Limiter>> {
-    use clawhold_limiter::redis::Redis;
-    let urls: Vec<String> = urls(config).map(|url| url.expose().to_owned()).collect();
-    if urls.is_empty() {
-        return Ok(Arc::default());
-    }
     // A process of its own among the others, also when it was started anew a moment ago.
     let name = clawhold_tenancy::RequestId::now().to_string();
-    let redis = Redis::new(&urls, name).await.context("limiter: Redis cannot be used; is the address right?")?;
-    Ok(Limiter::shared(Arc::new(redis)))
+    Ok(redis(config, name).await?.map_or_else(Arc::default, |redis| Limiter::shared(Arc::new(redis))))
+}
+
+/// Hosts that share their quotas as this configuration says, if it says so.
+#[cfg(feature = "redis")]
+pub(crate) async fn shared_hosts(config: &Config) -> anyhow::Result<Option<u64>> {
+    let Some(redis) = redis(config, String::new()).await? else { return Ok(None) };
+    Ok(Some(redis.hosts().await.context("Redis, 7 or newer, is needed")?))
+}
+
+#[cfg(feature = "redis")]
+async fn redis(config: &Config, name: String) -> anyhow::Result<Option<clawhold_limiter::redis::Redis>> {
+    let urls: Vec<String> = urls(config).map(|url| url.expose().to_owned()).collect();
+    if urls.is_empty() {
+        return Ok(None);
+    }
+    let redis = clawhold_limiter::redis::Redis::new(&urls, name).await;
+    Ok(Some(redis.context("limiter: Redis cannot be used; is the address right?")?))
+}
+
+#[cfg(not(feature = "redis"))]
+pub(crate) async fn shared_hosts(config: &Config) -> anyhow::Result<Option<u64>> {
+    limiter(config).await.map(|_| None)
 }
 
 /// The same where Redis was left out.

@@ -40,6 +40,15 @@ static BEAT: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Counts the hosts that live, with what needs version 7.
+static HOSTS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local time = redis.call('TIME') \
+         redis.call('PEXPIRE', KEYS[1], ARGV[1], 'GT') \
+         return redis.call('ZCOUNT', KEYS[1], time[1] * 1000 - ARGV[1], '+inf')",
+    )
+});
+
 /// Says what a host uses and adds up what the others do. What a host said that has died is passed over, and removed.
 static MEMORY: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -129,6 +138,14 @@ impl Redis {
             }
         };
         Ok(Self { connection, name })
+    }
+
+    /// Hosts that live, without saying that this is one. Fails where Redis is older than 7, or may not be asked.
+    pub async fn hosts(&self) -> Result<u64, Unreachable> {
+        let mut connection = self.connection.clone();
+        let mut call = HOSTS.prepare_invoke();
+        call.key(format!("{PREFIX}hosts")).arg(LIVES_MS);
+        self.within(call.invoke_async(&mut connection)).await
     }
 
     async fn within<T>(&self, asked: impl Future<Output = RedisResult<T>>) -> Result<T, Unreachable> {

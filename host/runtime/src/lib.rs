@@ -25,6 +25,7 @@ mod resolve;
 mod rows;
 mod runs;
 mod secrets;
+mod status;
 mod sums;
 mod tenants;
 mod tokens;
@@ -59,6 +60,7 @@ pub use packages::{PublicationPlace, PublishedPackage, Stage};
 pub use problem::Problem;
 pub use quotas::QuotaView;
 pub use rows::StoreRows;
+pub use status::Status;
 pub use tokens::{MadeToken, TokenAsk};
 pub use usage::{DimensionUse, SkillUsage, UsageView};
 

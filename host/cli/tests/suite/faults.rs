@@ -18,10 +18,10 @@ const KILLS: usize = 20;
 const BETWEEN: usize = 40;
 
 /// A host with a skill that is installed for acme-corp.
-struct Prepared {
-    desk: Desk,
-    operator: String,
-    admin: String,
+pub(crate) struct Prepared {
+    pub(crate) desk: Desk,
+    pub(crate) operator: String,
+    pub(crate) admin: String,
 }
 
 struct StopAtEnd<'a>(&'a AtomicBool);
@@ -47,8 +47,12 @@ fn postgres() -> Database {
 
 impl Prepared {
     fn new(database: Option<String>) -> (Self, Serving) {
-        let desk = Desk { database, ..Desk::new() };
-        let serving = desk.serve("clawhold serve --dev");
+        Self::at(Desk { database, ..Desk::new() }, "clawhold serve --dev")
+    }
+
+    /// A host that is started so, with a tenant that has a skill and is not bounded soon.
+    pub(crate) fn at(desk: Desk, serve: &str) -> (Self, Serving) {
+        let serving = desk.serve(serve);
         let operator = std::fs::read_to_string(desk.folder.path().join(".clawhold/operator.token")).unwrap();
         let operator = operator.trim().to_owned();
         desk.done(&operator, &["tenant", "create", "acme-corp"]);
