@@ -107,6 +107,11 @@ impl Limiter {
         }
     }
 
+    /// Charges a tenant for what is no run. Of a tenant that exists.
+    pub fn meter(self: &Arc<Self>, tenant: &TenantId, quota: &Arc<Quota>) -> Meter {
+        Meter { limiter: Arc::clone(self), books: self.books(tenant), quota: self.quota_here(quota) }
+    }
+
     fn reserve_here(
         self: &Arc<Self>,
         books: Arc<Books>,

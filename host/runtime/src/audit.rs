@@ -7,6 +7,7 @@ use clawhold_store::StoreError;
 use clawhold_store::audit::Verification;
 use clawhold_tenancy::audit::{Chain, Event, Head, Outcome, PublicKey, SignedHead};
 use clawhold_tenancy::permit::ReadAudit;
+use clawhold_tenancy::quota::{Amounts, Dimension};
 use clawhold_tenancy::{Context, Permit, Scope, TenantId};
 
 use crate::details::Detail;
@@ -143,7 +144,18 @@ impl Host {
 
     /// Notes that a token asked for what it may not have. Told to the tenant it belongs to, or to the host, and not
     /// to the tenant it asked for: that one must not learn who else is here.
+    ///
+    /// A tenant's token can fill its log no faster than its runs can: beyond `max_audit_records_per_minute` refusals are counted, and
+    /// told in sum as those of that quota.
     pub async fn note_refusal(&self, cx: &Context, action: &'static str, resource: String) {
+        if let Scope::Tenant(tenant) = &cx.scope
+            && let Ok(quota) = self.quota_of(tenant).await
+        {
+            let meter = self.admission.limiter().meter(tenant, &quota);
+            if meter.charge(&Amounts::of(Dimension::AuditRecords, 1)).is_err() {
+                return;
+            }
+        }
         let event = Event::by(cx, action, resource, Outcome::Denied);
         let noted = self.note_on_chain(&cx.scope, event).await;
         if let Err(error) = noted {

@@ -62,7 +62,7 @@ pub use quotas::QuotaView;
 pub use rows::StoreRows;
 pub use status::Status;
 pub use tokens::{MadeToken, TokenAsk};
-pub use usage::{DimensionUse, SkillUsage, UsageView};
+pub use usage::{DimensionUse, SkillUsage, UsageView, retained_since};
 
 /// How long a check of health waits for the database.
 const READY: Duration = Duration::from_secs(2);

@@ -27,6 +27,8 @@ const DAY_US: i64 = 24 * HOUR_US;
 const WRITE: Duration = Duration::from_secs(10);
 /// How often it is looked which tenants run most, for the metrics.
 const RANK: Duration = Duration::from_secs(30);
+/// How often it is looked whether audit entries are older than their tenant's quota says.
+const RETAIN: Duration = Duration::from_hours(6);
 /// Slots of a tenant that wait to be written while the database cannot be reached. 12: an hour.
 const UNWRITTEN: usize = 12;
 /// Tenants that are told at the same time.
@@ -230,6 +232,7 @@ fn lock(of_tenant: &Mutex<OfTenant>) -> MutexGuard<'_, OfTenant> {
 /// Looks, tells and writes as long as there is a host.
 pub(crate) async fn keep(host: Weak<Host>) {
     let (mut write, mut rank) = (Instant::now() + WRITE, Instant::now() + RANK);
+    let mut retain = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(host) = host.upgrade() else { return };
@@ -240,6 +243,10 @@ pub(crate) async fn keep(host: Weak<Host>) {
             host.write_usage().await;
             host.admission.limiter().forget_idle();
         }
+        if Instant::now() >= retain {
+            retain = Instant::now() + RETAIN;
+            host.retain().await;
+        }
         if Instant::now() >= rank {
             rank = Instant::now() + RANK;
             host.rank();
@@ -248,6 +255,35 @@ pub(crate) async fn keep(host: Weak<Host>) {
 }
 
 impl Host {
+    /// Removes entries that are older than their tenant's `audit_retention_days`, where the database is this host's own. On PostgreSQL no
+    /// host may: `clawhold db maintain` does it, as whoever owns the tables.
+    async fn retain(&self) {
+        if self.store.is_shared() {
+            return;
+        }
+        let retained = async {
+            let mut after = None;
+            loop {
+                let page = self.store.system("look for old audit entries").await?.tenants(after.as_ref(), 100).await?;
+                for tenant in &page {
+                    let quota = self.quotas.rules().of(&tenant.id, &tenant.tier, &tenant.quota);
+                    let before = retained_since(quota.get(Dimension::AuditRetention));
+                    let removed = self.store.retain_audit(&tenant.id, before).await?;
+                    if removed > 0 {
+                        tracing::info!(tenant = %tenant.id, removed, "audit entries older than the tenant's quota says were removed");
+                    }
+                }
+                match page.last() {
+                    Some(last) if page.len() == 100 => after = Some(last.id.clone()),
+                    _ => return Ok::<_, Problem>(()),
+                }
+            }
+        };
+        if let Err(problem) = retained.await {
+            tracing::warn!(%problem, "old audit entries could not be removed yet");
+        }
+    }
+
     fn rank(&self) {
         let ran = self.usage.take_ran();
         let ran: Vec<(&str, u64)> = ran.iter().map(|(tenant, runs)| (tenant.as_str(), *runs)).collect();
@@ -379,6 +415,11 @@ impl Host {
         skills.sort_by(|a, b| b.calls.cmp(&a.calls).then_with(|| a.skill.cmp(&b.skill)));
         Ok(UsageView { tenant: tenant.clone(), dimensions, skills })
     }
+}
+
+/// The time that audit entries are kept from, when they are kept for so many days.
+pub fn retained_since(days: u64) -> i64 {
+    now_us().saturating_sub(i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(DAY_US))
 }
 
 fn of_skill((skill, used): (String, slot::SkillUse)) -> SkillUsage {

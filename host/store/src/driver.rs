@@ -81,7 +81,7 @@ pub(crate) async fn open(url: &str, connections: u32) -> Result<Pools, StoreErro
     if postgres::is_address(url) { postgres::open(url, connections).await } else { sqlite::open(url).await }
 }
 
-fn install_drivers() {
+pub(crate) fn install_drivers() {
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(|| {
         sqlx::any::install_drivers(&[sqlx::sqlite::any::DRIVER, sqlx::postgres::any::DRIVER])

@@ -36,6 +36,7 @@ mod installs;
 mod keys;
 mod moved;
 mod packages;
+mod retention;
 mod runs;
 mod secrets;
 mod tenants;

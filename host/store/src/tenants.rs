@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::quota::Values;
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use crate::driver::{self, Change};
@@ -77,16 +78,25 @@ impl<M> SystemTx<M> {
 
     /// Tenants behind `after`, by id, at most `limit`.
     pub async fn tenants(&mut self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, StoreError> {
-        sqlx::query("SELECT id, tier, state, created_us, quota FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
-            .bind(after.map_or("", TenantId::as_str))
-            .bind(i64::from(limit))
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(failed("list tenants"))?
-            .iter()
-            .map(tenant)
-            .collect()
+        list(&mut self.tx, after, limit).await
     }
+}
+
+/// See [`SystemTx::tenants`].
+pub(crate) async fn list(
+    connection: &mut AnyConnection,
+    after: Option<&TenantId>,
+    limit: u32,
+) -> Result<Vec<Tenant>, StoreError> {
+    sqlx::query("SELECT id, tier, state, created_us, quota FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
+        .bind(after.map_or("", TenantId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await
+        .map_err(failed("list tenants"))?
+        .iter()
+        .map(tenant)
+        .collect()
 }
 
 impl SystemTx<Write> {

@@ -8,9 +8,12 @@ mod cold;
 mod invoke;
 mod many;
 mod neighbour;
+mod noise;
 mod over_http;
+mod quotas;
 mod raw;
 mod setup;
+mod shares;
 
 use std::io::IsTerminal;
 use std::process::Command;
@@ -57,16 +60,21 @@ fn rounded(value: f64) -> f64 {
 
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHMARKS: [Benchmark; 9] = [
+const BENCHMARKS: [Benchmark; 14] = [
     (&["P1", "P1raw", "P1kept", "P1rawkept", "P1inv"], invoke::measure),
     (&["P1b", "P1bc"], invoke::metering),
     (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
     (&["P3", "P3alone", "P3beside", "P3s", "P3salone", "P3sbeside"], neighbour::measure),
+    (&["P3n", "P3nloops", "P3nmemory", "P3nsleep", "P3nslow", "P3nflood"], noise::measure),
+    (&["P3t", "P3tlight"], shares::measure),
     (&["P4", "P4b", "P4c"], many::measure),
     (&["P5", "P5cold", "P5warm", "P5size"], cold::measure),
     (&["P6", "P6sqlite", "P6postgres"], over_http::databases),
     (&["P6b", "P6bgroup", "P6bone"], audit::commits),
+    (&["P7"], quotas::in_process),
+    (&["P7r", "P7rincr", "P7rcheck"], quotas::through_redis),
     (&["P9", "P9flat", "P9db", "P9dbflat", "P9mem"], audit::verification),
+    (&["P10", "P10axum", "P10http"], quotas::refusing),
 ];
 
 fn main() -> anyhow::Result<()> {

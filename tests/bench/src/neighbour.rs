@@ -83,7 +83,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// How far the skill must count for a millisecond, by the fastest of some calls.
-fn calibrate(runtime: &tokio::runtime::Runtime) -> anyhow::Result<u32> {
+pub(crate) fn calibrate(runtime: &tokio::runtime::Runtime) -> anyhow::Result<u32> {
     const TRIED: u32 = 4_000_000;
     let raw = Raw::new(&counting("counts", TRIED)?, "guest.counts", true)?;
     let mut fastest = Duration::MAX;
@@ -139,7 +139,7 @@ async fn silence(server: SocketAddr, token: &str) -> anyhow::Result<()> {
 }
 
 /// The 99th percentile of the answers' times in milliseconds, from when each request was due.
-async fn latencies(server: SocketAddr, path: &str, token: &str) -> anyhow::Result<f64> {
+pub(crate) async fn latencies(server: SocketAddr, path: &str, token: &str) -> anyhow::Result<f64> {
     let began = Instant::now();
     let mut tasks = Vec::new();
     let mut idle: Vec<SendRequest<Full<Bytes>>> = Vec::new();
@@ -173,7 +173,7 @@ async fn latencies(server: SocketAddr, path: &str, token: &str) -> anyhow::Resul
     Ok(took[took.len() * 99 / 100])
 }
 
-async fn connect(server: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+pub(crate) async fn connect(server: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(server).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -181,7 +181,7 @@ async fn connect(server: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>>
     Ok(sender)
 }
 
-async fn ask(connection: &mut SendRequest<Full<Bytes>>, path: &str, token: &str) -> anyhow::Result<u16> {
+pub(crate) async fn ask(connection: &mut SendRequest<Full<Bytes>>, path: &str, token: &str) -> anyhow::Result<u16> {
     connection.ready().await?;
     let request = Request::post(path)
         .header("host", "bench")

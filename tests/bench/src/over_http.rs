@@ -44,8 +44,8 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let (mut plain, mut invoked, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
     let (mut plain_work, mut invoked_work) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let (echo_rate, echo_work) = measured(|| client.block_on(load(echo, "/echo", &caller)))?;
-        let (our_rate, our_work) = measured(|| client.block_on(load(ours, &path, &caller)))?;
+        let (echo_rate, echo_work) = measured(|| client.block_on(load(echo, "/echo", &caller, Expect::Answer)))?;
+        let (our_rate, our_work) = measured(|| client.block_on(load(ours, &path, &caller, Expect::Answer)))?;
         if round > 0 {
             plain.push(echo_rate);
             invoked.push(our_rate);
@@ -106,7 +106,7 @@ pub(crate) fn databases() -> anyhow::Result<Vec<Figure>> {
     for round in 0..=ROUNDS {
         for (host, rates) in hosts.iter().zip(&mut rates) {
             let (at, caller) = host.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-            let (rate, _) = measured(|| client.block_on(load(*at, &path, caller)))?;
+            let (rate, _) = measured(|| client.block_on(load(*at, &path, caller, Expect::Answer)))?;
             if round > 0 {
                 rates.push(rate);
             }
@@ -141,12 +141,26 @@ fn processor_seconds() -> anyhow::Result<f64> {
 }
 
 /// What all connections together got answered, and in what time.
-struct Load {
+pub(crate) struct Load {
     answered: u32,
     seconds: f64,
 }
 
-async fn load(server: SocketAddr, path: &str, token: &str) -> anyhow::Result<Load> {
+impl Load {
+    /// Answers a second.
+    pub(crate) fn rate(&self) -> f64 {
+        f64::from(self.answered) / self.seconds
+    }
+}
+
+/// What every answer must be. Of refusals, the first call may be none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Answer,
+    Refusal,
+}
+
+pub(crate) async fn load(server: SocketAddr, path: &str, token: &str, expect: Expect) -> anyhow::Result<Load> {
     let started = Instant::now();
     let tasks: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
@@ -164,9 +178,11 @@ async fn load(server: SocketAddr, path: &str, token: &str) -> anyhow::Result<Loa
                         .header("authorization", &token)
                         .body(Full::new(Bytes::from_static(INPUT.as_bytes())))?;
                     let answer = sender.send_request(request).await?;
-                    ensure!(answer.status() == 200, "the server answered {}", answer.status());
+                    let status = answer.status().as_u16();
+                    let refused = expect == Expect::Refusal && status == 429;
+                    ensure!(refused || status == 200, "the server answered {status}");
                     answer.into_body().collect().await?;
-                    answered += 1;
+                    answered += u32::from(refused || expect == Expect::Answer);
                 }
                 driver.abort();
                 anyhow::Ok(answered)

@@ -101,6 +101,16 @@ pub(crate) async fn publish(host: &Arc<Host>, publisher: &str, wasm: Vec<u8>) ->
 
 /// A new tenant with these packages installed; gives the token of a caller.
 pub(crate) async fn tenant_with(host: &Arc<Host>, tenant: &TenantId, packages: &[&str]) -> anyhow::Result<String> {
+    tenant_with_origin(host, tenant, packages, "https://acme.example.com").await
+}
+
+/// The same, whose skills may reach this origin.
+pub(crate) async fn tenant_with_origin(
+    host: &Arc<Host>,
+    tenant: &TenantId,
+    packages: &[&str],
+    origin: &str,
+) -> anyhow::Result<String> {
     let operator = context(Scope::Host, Role::Operator);
     host.create_tenant(&operator, &operator.permit_host::<can::CreateTenant>()?, tenant, "standard", Keep::nothing())
         .await?;
@@ -112,7 +122,7 @@ pub(crate) async fn tenant_with(host: &Arc<Host>, tenant: &TenantId, packages: &
         let ask = InstallAsk {
             package: package.parse()?,
             version: None,
-            settings: json!({ "origin": "https://acme.example.com" }),
+            settings: json!({ "origin": origin }),
             reveal: std::collections::BTreeSet::new(),
         };
         let plan = host.plan_install(&admin.permit::<can::PlanInstall>(tenant)?, &ask).await?;

@@ -1,11 +1,15 @@
 //! `clawhold db`: a PostgreSQL database, before a host works on it. Not through the API: there is no host yet.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
+use clawhold_runtime::{Tenant, retained_since};
 use clawhold_store::{NewDatabase, Store};
 use clawhold_tenancy::TenantId;
+use clawhold_tenancy::quota::Dimension;
 
 use crate::Failure;
-use crate::config::SecretUrl;
+use crate::config::{Config, SecretUrl};
 
 #[derive(Subcommand)]
 pub(crate) enum Db {
@@ -44,6 +48,9 @@ pub(crate) enum Db {
         /// Remove what is older than so many full months; without it nothing is removed.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1200))]
         keep_months: Option<u32>,
+        /// The host's configuration: also remove what is older than each tenant's `audit_retention_days`.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Pin a host's login to one tenant: the database shows it no other tenant's rows, whatever the host asks for.
     ///
@@ -108,11 +115,14 @@ impl Db {
                 println!("The tables are up to date. A host works as a role of its own, that of `clawhold db init` or");
                 println!("  CREATE ROLE clawhold LOGIN PASSWORD '…' IN ROLE clawhold_app;");
             }
-            Self::Maintain { at, keep_months } => {
+            Self::Maintain { at, keep_months, config } => {
                 let kept = Store::keep_partitions(at.database_url.expose(), keep_months).await?;
                 println!("{} partitions made, {} removed", kept.made, kept.removed.len());
                 for partition in kept.removed {
                     println!("  {partition}");
+                }
+                if let Some(file) = config {
+                    retain(&at, &file).await?;
                 }
             }
             Self::Pin { login, tenant, at } => {
@@ -142,4 +152,17 @@ fn password() -> anyhow::Result<String> {
     let mut random = [0_u8; 20];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness for a password: {error}"))?;
     Ok(hex::encode(random))
+}
+
+/// Removes what is older than the tenants' quotas say.
+async fn retain(at: &At, file: &Path) -> anyhow::Result<()> {
+    let quotas = Config::load(Some(file), &std::env::vars().collect())?.quotas();
+    let before = |tenant: &Tenant| {
+        let quota = quotas.of(&tenant.id, &tenant.tier, &tenant.quota);
+        retained_since(quota.get(Dimension::AuditRetention))
+    };
+    for (tenant, count) in Store::retain_all(at.database_url.expose(), before).await? {
+        println!("{count} entries of {tenant} removed");
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use clawhold_store::audit::Verification;
 use clawhold_store::{KeyHolder, Store};
 
 use crate::postgres::{connect, run};
-use crate::support::{Postgres, broken_at, event, event_at, tenant};
+use crate::support::{Database, Postgres, broken_at, event, event_at, tenant};
 
 #[tokio::test]
 async fn retention_removes_old_months_and_the_chains_still_verify() {
@@ -124,4 +124,59 @@ async fn a_key_is_one_hosts_until_it_lets_go_or_dies() {
     store.release_key(&other, 200).await.unwrap();
     let mut superuser = connect(&database.at.superuser).await;
     assert_eq!(run(&mut superuser, "DELETE FROM keys_under_way").await.unwrap(), 0);
+}
+
+/// What was kept of a chain that had 12,000 old entries, over two transactions and a bit, and one of now.
+async fn a_tenants_oldest_entries_are_gone(store: &Store, remove: impl AsyncFn(i64) -> u64) {
+    let (acme, globex) = (tenant(store, "acme-corp").await, tenant(store, "globex").await);
+    let old: Vec<_> = (0..12_000).map(|n| event_at("x.old", 1_000 + n)).collect();
+    for id in [&acme, &globex] {
+        store.tenant_write(id).await.unwrap().commit_all(&old[0], &old[1..]).await.unwrap();
+        store
+            .tenant_write(id)
+            .await
+            .unwrap()
+            .commit(event_at("x.new", clawhold_tenancy::audit::now_us()))
+            .await
+            .unwrap();
+        // Older than the one before it: what is old and comes later stays.
+        store.tenant_write(id).await.unwrap().commit(event_at("x.late", 2_000)).await.unwrap();
+    }
+    assert_eq!(remove(1_000).await, 0);
+    assert_eq!(remove(1_000_000).await, 12_000);
+    let verified = async |id| store.tenant(id).await.unwrap().audit_verify().await.unwrap();
+    let found = verified(&acme).await;
+    assert!(matches!(found, Verification::Verified { entries: 5, start, .. } if start.seq == 12_000), "{found:?}");
+    let found = verified(&globex).await;
+    assert!(matches!(found, Verification::Verified { entries: 12_002, .. }), "{found:?}");
+    // Once more, when what says so is old itself.
+    let later = clawhold_tenancy::audit::now_us() + 1;
+    assert_eq!(remove(later).await, 5);
+    let found = verified(&acme).await;
+    assert!(matches!(found, Verification::Verified { entries: 1, start, .. } if start.seq == 12_005), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_tenants_retention_removes_its_oldest_entries_alone() {
+    let database = Database::new().await;
+    let acme = "acme-corp".parse().unwrap();
+    let remove = async |before| database.store.retain_audit(&acme, before).await.unwrap();
+    a_tenants_oldest_entries_are_gone(&database.store, remove).await;
+}
+
+#[tokio::test]
+async fn a_tenants_retention_removes_its_oldest_entries_alone_on_postgres() {
+    let database = Postgres::new().await;
+    let remove = async |before| {
+        let of = |tenant: &clawhold_store::Tenant| if tenant.id.as_str() == "acme-corp" { before } else { 0 };
+        let removed = Store::retain_all(&database.at.owner, of).await.unwrap();
+        removed
+            .into_iter()
+            .map(|(tenant, count)| {
+                assert_eq!(tenant.as_str(), "acme-corp");
+                count
+            })
+            .sum()
+    };
+    a_tenants_oldest_entries_are_gone(&database.store, remove).await;
 }

@@ -305,6 +305,20 @@ fn requests_bytes_and_entries_of_skills_are_the_tenants() {
 }
 
 #[test]
+fn requests_that_a_token_may_not_make_fill_no_log() {
+    let test = TestHost::with("tenant_quotas:\n  default:\n    max_audit_records_per_minute: 5\n");
+    let admin = test.tenant("acme-corp");
+    let caller = test.token("acme-corp", "caller");
+    let before = test.chains().1;
+    for _ in 0..50 {
+        assert_eq!(test.get("/v1/tenants/acme-corp/secrets", &caller).status, 403);
+    }
+    assert_eq!(test.chains().1, before + 5);
+    let told = || test.audit("acme-corp", &admin).into_iter().filter(|entry| entry["action"] == "quota.refuse").count();
+    assert!(becomes(|| told() == 1), "the others are told in sum");
+}
+
+#[test]
 fn an_answer_that_was_not_paid_for_is_owed() {
     let test = TestHost::with(
         "tenant_quotas:\n  default:\n    max_egress_mb_per_minute: 1\nlimits:\n  http_response_kb: 2048\n",

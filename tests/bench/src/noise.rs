@@ -1,0 +1,196 @@
+//! P3n: a neighbour that computes for a millisecond, beside five kinds of noise, each as much as a tenant's quota allows.
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawhold_tenancy::TenantId;
+use clawhold_test_support::guest::Guest;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::Figure;
+use crate::neighbour::{ask, calibrate, connect, latencies};
+use crate::setup::{PLENTY, counting, host, in_memory, publish, tenant_with, tenant_with_origin};
+
+const ROUNDS: usize = 5;
+/// The built-in `max_concurrent_runs`.
+const RUNS: usize = 10;
+/// Connections of the flood, and refused calls a second over all of them.
+const FLOOD: usize = 16;
+const FLOOD_RATE: u64 = 10_000;
+/// How often a connection of the flood sends what is due.
+const TICK: Duration = Duration::from_millis(8);
+
+/// One kind of noise: its figure, its tenant and its skill.
+const KINDS: [(&str, &str, &str, &str); 5] = [
+    ("P3nloops", "loops", "loops", "p99 beside endless loops ÷ alone"),
+    ("P3nmemory", "memory", "memory", "p99 beside allocations of 64 MiB ÷ alone"),
+    ("P3nsleep", "sleep", "fetch", "p99 beside host calls that sleep ÷ alone"),
+    ("P3nslow", "slow", "fetch", "p99 beside slow HTTP peers ÷ alone"),
+    ("P3nflood", "flood", "small", "p99 beside 10,000 refused calls a second ÷ alone"),
+];
+
+pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
+    let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // What the noise's client takes is the noise's, and keeps the neighbour's waiting no more than another process would.
+    let noisy = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let rounds = calibrate(&servers)?;
+    let folder = in_memory()?;
+    let (silent, slow) = (peer(false)?, peer(true)?);
+    let yaml = format!(
+        "egress:\n  open: [127.0.0.1/32]\ntenant_quotas:\n  default:\n{PLENTY}    max_memory_mb: 1024\n  flood:\n    max_skill_calls_per_minute: 1\n{}",
+        ["loops", "memory", "sleep", "slow"].map(|id| format!("  {id}:\n    max_concurrent_runs: {RUNS}\n")).concat()
+    );
+    let (server, victim, tokens) = servers.block_on(async {
+        let host = host(folder.path(), &yaml).await?;
+        publish(&host, "guests", counting("counts", rounds)?).await?;
+        publish(&host, "guests", counting("loops", u32::MAX)?).await?;
+        publish(&host, "guests", crate::setup::smallest("small")?).await?;
+        publish(&host, "guests", allocating()?).await?;
+        let victim = tenant_with(&host, &"globex".parse()?, &["guests/counts"]).await?;
+        let mut tokens = Vec::new();
+        for (_, id, skill, _) in KINDS {
+            let tenant: TenantId = id.parse()?;
+            let (package, origin) = match id {
+                "sleep" => (format!("guests/fetch{}", silent.port()), silent),
+                _ => (
+                    if skill == "fetch" { format!("guests/fetch{}", slow.port()) } else { format!("guests/{skill}") },
+                    slow,
+                ),
+            };
+            if skill == "fetch" {
+                publish(&host, "guests", fetching(origin)?).await?;
+            }
+            tokens.push(tenant_with_origin(&host, &tenant, &[&package], &format!("http://{origin}")).await?);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let server = listener.local_addr()?;
+        tokio::spawn(clawhold_api::serve(listener, Arc::clone(&host), std::future::pending()));
+        anyhow::Ok((server, victim, tokens))
+    })?;
+    let path = "/v1/tenants/globex/skills/guest.counts/invoke";
+    let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); KINDS.len()];
+    let mut worst = Vec::new();
+    for round in 0..=ROUNDS {
+        let mut of_round: Vec<f64> = Vec::new();
+        for ((_, id, skill, _), token) in KINDS.iter().zip(&tokens) {
+            let quiet = client.block_on(latencies(server, path, &victim))?;
+            let skill = match *id {
+                "sleep" => format!("fetch{}", silent.port()),
+                "slow" => format!("fetch{}", slow.port()),
+                _ => (*skill).to_owned(),
+            };
+            let at = format!("/v1/tenants/{id}/skills/guest.{skill}/invoke");
+            let noise =
+                if *id == "flood" { flood(&noisy, server, &at, token) } else { calls(&noisy, server, &at, token) };
+            std::thread::sleep(Duration::from_millis(300));
+            let loud = client.block_on(latencies(server, path, &victim))?;
+            noise.iter().for_each(JoinHandle::abort);
+            // Whoever hangs up takes only what waits along; what runs has a few seconds at most.
+            std::thread::sleep(Duration::from_secs(if *id == "flood" { 1 } else { 4 }));
+            of_round.push(loud / quiet);
+        }
+        if round > 0 {
+            worst.push(of_round.iter().copied().fold(0.0, f64::max));
+            ratios.iter_mut().zip(of_round).for_each(|(ratios, ratio)| ratios.push(ratio));
+        }
+    }
+    let name = "p99 of a skill that computes for 1 ms, beside the worst of five kinds of noise ÷ alone";
+    let mut figures = vec![Figure { id: "P3n", name, unit: "ratio", target: "<= 1.5", rounds: worst }];
+    figures.extend(KINDS.into_iter().zip(ratios).map(|((id, _, _, name), rounds)| Figure {
+        id,
+        name,
+        unit: "ratio",
+        target: "-",
+        rounds,
+    }));
+    Ok(figures)
+}
+
+/// As many calls at a time as the tenant may have, and again whenever one ends.
+fn calls(client: &tokio::runtime::Runtime, server: SocketAddr, path: &str, token: &str) -> Vec<JoinHandle<()>> {
+    let call = |_| {
+        let (path, token) = (path.to_owned(), token.to_owned());
+        client.spawn(async move {
+            let Ok(mut connection) = connect(server).await else { return };
+            while ask(&mut connection, &path, &token).await.is_ok() {}
+        })
+    };
+    (0..RUNS).map(call).collect()
+}
+
+/// Refused calls at a fixed rate.
+fn flood(client: &tokio::runtime::Runtime, server: SocketAddr, path: &str, token: &str) -> Vec<JoinHandle<()>> {
+    let call = |_| {
+        let (path, token) = (path.to_owned(), token.to_owned());
+        client.spawn(async move {
+            let Ok(mut connection) = connect(server).await else { return };
+            let (mut tick, mut due) = (tokio::time::interval(TICK), 0);
+            loop {
+                tick.tick().await;
+                due += FLOOD_RATE * 8;
+                while due >= 1_000 * FLOOD as u64 {
+                    due -= 1_000 * FLOOD as u64;
+                    if ask(&mut connection, &path, &token).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        })
+    };
+    (0..FLOOD).map(call).collect()
+}
+
+/// A peer that says nothing, or a byte of an answer now and then. Ends with the process.
+fn peer(speaks: bool) -> anyhow::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let at = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                let mut answer = b"HTTP/1.1 200 OK\r\nx-slow: ".iter().copied().chain(std::iter::repeat(b'x'));
+                let mut heard = [0; 1024];
+                let _said = stream.read(&mut heard);
+                while speaks && stream.write_all(&[answer.next().unwrap_or(b'x')]).is_ok() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                // Until the other side has had enough.
+                while matches!(stream.read(&mut heard), Ok(1..)) {}
+            });
+        }
+    });
+    Ok(at)
+}
+
+/// A skill that asks a peer and waits for its answer.
+fn fetching(peer: SocketAddr) -> anyhow::Result<Vec<u8>> {
+    let url = format!("http://{peer}/x");
+    let text = format!(
+        ";;! [[http]]\n;;! host_setting = \"origin\"\n;;! methods = [\"GET\"]\n;;! paths = [\"/*\"]\n\
+         ;;! [limits]\n;;! timeout_ms = 3000\n\
+         (import \"clawhold:skill/http@0.1.0\" \"send\" (func $send (param i32 i32)))\n\
+         (data (i32.const 3072) \"{url}\")\n\
+         (data (i32.const 2052) \"\\00\\0c\\00\\00\\{:02x}\\00\\00\\00\")\n\
+         (func $run (result i32) (call $send (i32.const 2048) (i32.const 600)) (call $yes))",
+        url.len()
+    );
+    Ok(Guest::of(&format!("fetch{}", peer.port()), &text)?.wasm)
+}
+
+/// A skill that takes 63 MiB and touches each page of it.
+fn allocating() -> anyhow::Result<Vec<u8>> {
+    let text = ";;! [limits]\n;;! memory_mb = 64\n\
+         (func $run (result i32) (local $at i32)\n\
+         (if (i32.eq (memory.grow (i32.const 990)) (i32.const -1)) (then (unreachable)))\n\
+         (local.set $at (i32.const 1048576))\n\
+         (loop $again\n\
+           (i32.store (local.get $at) (i32.const 1))\n\
+           (local.set $at (i32.add (local.get $at) (i32.const 4096)))\n\
+           (br_if $again (i32.lt_u (local.get $at) (i32.const 64880640))))\n\
+         (call $yes))";
+    Ok(Guest::of("memory", text)?.wasm)
+}
