@@ -129,6 +129,17 @@ pub fn limits_table() -> String {
     rows.fold(head, |table, row| table + &row)
 }
 
+/// The table of dimensions, as docs/quotas.md has it: `tenancy::quota` for people.
+pub fn quotas_table() -> String {
+    use clawhold_tenancy::quota::TABLE;
+    let rows = TABLE.iter().map(|row| {
+        let (key, unit) = (row.key, row.unit);
+        let [default, least, most] = [row.default, row.least, row.most].map(output::grouped);
+        format!("### `{key}`\n\n{default} {unit} unless said otherwise; {least} to {most}.\n\n{}\n\n*How to choose it.* {}\n\n", row.protects, row.choose)
+    });
+    rows.collect()
+}
+
 /// The table of reasons in README.md.
 pub fn reasons_table() -> String {
     let failed = Reason::ALL.into_iter().filter(|reason| *reason != Reason::Ok);

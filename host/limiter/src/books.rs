@@ -308,9 +308,7 @@ impl Books {
         for ((rate, used), change) in RATES.iter().zip(verdict.used).zip(pending.changes) {
             account.set_used(*rate, used.saturating_add_signed(change), now_us);
         }
-        if verdict.runs > 0 {
-            *runs = verdict.runs;
-        }
+        *runs = verdict.runs;
     }
 
     /// The shared place has admitted a lease.

@@ -204,7 +204,7 @@ impl Shared for Redis {
         let Check { tenant, limits, ask, run, changes, ended } = check;
         let numbers = limits.into_iter().chain(ask.all()).map(double).chain(changes.into_iter().map(signed));
         let mut call = CHECK.prepare_invoke();
-        call.key(key(&tenant, "levels")).key(key(&tenant, "runs")).arg(packed(numbers));
+        call.key(key(&tenant, "state")).key(key(&tenant, "runs")).arg(packed(numbers));
         match &run {
             Some(run) => {
                 let lasts = u64::try_from(run.lasts.as_millis()).unwrap_or(u64::MAX);

@@ -18,9 +18,9 @@ use crate::books::{Books, Standing};
 use crate::grant::{Grant, Meter};
 use crate::shared::{Shared, Unreachable, Verdict, part_of};
 
-/// How long what was used may be unknown elsewhere. 25 ms: two hosts go beyond a limit by no more than what they use in that time and
+/// How long what was used may be unknown elsewhere. 50 ms: two hosts go beyond a limit by no more than what they use in that time and
 /// the time of an answer.
-const FLUSH: Duration = Duration::from_millis(25);
+const FLUSH: Duration = Duration::from_millis(50);
 /// How often hosts say that they live, and how much memory they use.
 const BEAT: Duration = Duration::from_secs(1);
 /// Checks under way at a time that nobody waits for.

@@ -146,8 +146,13 @@ pub(crate) fn smallest(name: &str) -> anyhow::Result<Vec<u8>> {
 
 /// A skill that counts to `rounds` before it answers.
 pub(crate) fn counting(name: &str, rounds: u32) -> anyhow::Result<Vec<u8>> {
+    counting_within(name, rounds, 10_000)
+}
+
+/// The same with so many milliseconds for a run.
+pub(crate) fn counting_within(name: &str, rounds: u32, timeout_ms: u32) -> anyhow::Result<Vec<u8>> {
     let text = format!(
-        ";;! [limits]\n;;! fuel = 10_000_000_000\n\
+        ";;! [limits]\n;;! fuel = 10_000_000_000\n;;! timeout_ms = {timeout_ms}\n\
          (func $run (result i32) (local $i i32) (local $x i32)\n\
          (loop $again\n\
            (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 31)) (local.get $i)))\n\

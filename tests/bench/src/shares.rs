@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::Figure;
 use crate::neighbour::calibrate;
-use crate::setup::{PLENTY, context, counting, host, in_memory, publish, tenant_with};
+use crate::setup::{PLENTY, context, counting_within, host, in_memory, publish, tenant_with};
 
 const ROUNDS: usize = 3;
 const TENANTS: usize = 200;
@@ -34,7 +34,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
         let host =
             host(folder.path(), &format!("limits:\n  timeout_ms: 60000\ntenant_quotas:\n  default:\n{PLENTY}")).await?;
         for ms in LASTS {
-            publish(&host, "guests", counting(&format!("takes{ms}"), rounds * ms)?).await?;
+            publish(&host, "guests", counting_within(&format!("takes{ms}"), rounds * ms, 60_000)?).await?;
         }
         let mut callers = JoinSet::new();
         for (n, fuel) in fuel.iter().enumerate() {

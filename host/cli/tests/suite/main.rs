@@ -198,6 +198,16 @@ fn the_readmes_configuration_is_one() {
     let yaml = &blocks(&readme(), "read by a test: clawhold.yaml")[0];
     let config = clawhold_cli::config::Config::parse(yaml).unwrap();
     assert_eq!(config.ceiling(), clawhold_tenancy::RunLimits::default_ceiling());
+    let yaml = &blocks(&readme(), "read by a test: quotas.yaml")[0];
+    let config = clawhold_cli::config::Config::parse(yaml).unwrap();
+    assert_eq!(config.quotas().mistakes(), [""; 0]);
+}
+
+#[test]
+fn the_page_on_quotas_has_every_dimension() {
+    let page = std::fs::read_to_string(root().join("docs/quotas.md")).unwrap();
+    let table = clawhold_cli::quotas_table();
+    assert!(page.contains(&table), "docs/quotas.md lacks the table of dimensions; put this there:\n{table}");
 }
 
 #[test]

@@ -1,32 +1,34 @@
 -- One check of one tenant. Amounts are doubles, packed: exact up to 2^53, and the table of dimensions stays below.
--- KEYS: levels, runs. Both carry the tenant as their hash tag.
+-- KEYS: state, runs. Both carry the tenant as their hash tag.
 -- ARGV: limits, asks and changes of the six rates; name of a run or ''; how many runs there may be; how long it lasts in
 -- milliseconds; names of runs that have ended.
-local N, WINDOW, BACK = 6, 60000000, 1000000
-local numbers = '<' .. string.rep('d', 3 * N)
-local kept = '<' .. string.rep('d', N + 1)
+-- The state is six levels, the time that they are of, the number of runs, and when the key of runs expires. What can be kept there
+-- is, since each call of a command takes as long as all the arithmetic here.
+local WINDOW, BACK, KEPT = 60000000, 1000000, '<ddddddddd'
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local a = {struct.unpack(numbers, ARGV[1])}
+local a = {struct.unpack('<dddddddddddddddddd', ARGV[1])}
 
-local levels, at = nil, now
+local s
 local old = redis.call('GET', KEYS[1])
-if old and #old == 8 * (N + 1) then
-    levels = {struct.unpack(kept, old)}
-    at = levels[N + 1]
+if old and #old == 72 then
+    s = {struct.unpack(KEPT, old)}
+else
+    s = {0, 0, 0, 0, 0, 0, now, redis.call('ZCARD', KEYS[2]), 0}
 end
 -- A clock that is set back by more than a second is believed.
-local gone = now - at
-if gone >= 0 or gone < -BACK then at = now end
+local gone = now - s[7]
+if gone >= 0 or gone < -BACK then s[7] = now end
 if gone < 0 then gone = 0 end
 
-local used, against, wait, empty = {}, 0, 0, 0
-for i = 1, N do
-    local limit, level = a[i], 0
-    if levels then level = math.max(0, levels[i] - gone * limit / WINDOW) end
-    level = math.max(0, level + a[2 * N + i])
-    used[i] = level
-    local ask = a[N + i]
+local against, wait, empty = 0, 0, 0
+for i = 1, 6 do
+    local limit, ask = a[i], a[6 + i]
+    local level = s[i] - gone * limit / WINDOW
+    if level < 0 then level = 0 end
+    level = level + a[12 + i]
+    if level < 0 then level = 0 end
+    s[i] = level
     if ask > 0 and against == 0 then
         if ask > limit then
             against, wait = i, -1
@@ -36,35 +38,34 @@ for i = 1, N do
     end
 end
 
-if #ARGV > 4 then redis.call('ZREM', KEYS[2], unpack(ARGV, 5)) end
-local runs = 0
+if #ARGV > 4 then s[8] = s[8] - redis.call('ZREM', KEYS[2], unpack(ARGV, 5)) end
 if ARGV[2] ~= '' then
-    local most = tonumber(ARGV[3])
-    runs = redis.call('ZCARD', KEYS[2])
-    if runs >= most then
+    local most, lasts = tonumber(ARGV[3]), tonumber(ARGV[4])
+    if s[8] >= most or s[8] < 0 then
         -- Those whose time is over have died with their host.
         redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now / 1000)
-        runs = redis.call('ZCARD', KEYS[2])
+        s[8] = redis.call('ZCARD', KEYS[2])
     end
-    if runs >= most then
-        against, wait = N + 1, 0
+    if s[8] >= most then
+        against, wait = 7, 0
     elseif against == 0 then
-        redis.call('ZADD', KEYS[2], now / 1000 + ARGV[4], ARGV[2])
-        runs = runs + 1
-        if runs == 1 then
-            redis.call('PEXPIRE', KEYS[2], ARGV[4] + 1000)
-        else
-            redis.call('PEXPIRE', KEYS[2], ARGV[4] + 1000, 'GT')
+        s[8] = s[8] + redis.call('ZADD', KEYS[2], now / 1000 + lasts, ARGV[2])
+        -- Never before the last of them. Far enough ahead that this is rare.
+        if s[9] < now / 1000 + lasts or s[8] == 1 then
+            s[9] = now / 1000 + 2 * lasts + 1000
+            redis.call('PEXPIREAT', KEYS[2], math.ceil(s[9]))
         end
     end
 end
 
-for i = 1, N do
-    if against == 0 then used[i] = used[i] + a[N + i] end
-    if a[i] > 0 then empty = math.max(empty, used[i] * WINDOW / a[i]) end
+for i = 1, 6 do
+    if against == 0 then s[i] = s[i] + a[6 + i] end
+    if a[i] > 0 then
+        local runs_off = s[i] / a[i]
+        if runs_off > empty then empty = runs_off end
+    end
 end
-used[N + 1] = at
--- Debt that lasts longer than a day is forgotten after one.
-local lasts = math.min(math.ceil(empty / 1000) + 1000, 86400000)
-redis.call('SET', KEYS[1], struct.pack(kept, unpack(used)), 'PX', lasts)
-return struct.pack('<' .. string.rep('d', N + 3), against, wait, runs, unpack(used, 1, N))
+-- As long as the runs or a level matter. Debt that lasts longer than a day is forgotten after one.
+local lasts = math.max(empty * 60000, s[8] > 0 and s[9] - now / 1000 or 0) + 1000
+redis.call('SET', KEYS[1], struct.pack(KEPT, unpack(s)), 'PX', math.min(math.ceil(lasts), 86400000))
+return struct.pack(KEPT, against, wait, s[8], unpack(s, 1, 6))
