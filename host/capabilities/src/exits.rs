@@ -137,7 +137,8 @@ pub(crate) async fn send(authority: &Authority, outgoing: Outgoing, mut bounds: 
     let answer = authority.backends.transport.send(outgoing, bounds).await;
     held.settle(&used(match &answer {
         Ok(incoming) => bytes_of(&incoming.headers) + incoming.body.len() as u64,
-        Err(error) if error.rule == Rule::Size => bounds.response_bytes,
+        // What came of an answer that broke off nobody knows: a peer could send all but its last byte.
+        Err(error) if error.sent => bounds.response_bytes,
         Err(_) => 0,
     }));
     answer.map_err(Error::from)

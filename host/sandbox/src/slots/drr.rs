@@ -121,6 +121,11 @@ impl<K: Clone + Eq + Hash> Drr<K> {
                 return None;
             };
             let Some(account) = self.payers.get_mut(&payer) else { continue };
+            if account.waiting.is_empty() && from_fresh {
+                // As in RFC 8290: whoever comes again at once would be fresh each time, and the round would never have its turn.
+                self.round.push_back(payer);
+                continue;
+            }
             if account.waiting.is_empty() {
                 account.listed = false;
                 account.deficit = account.deficit.min(0);

@@ -178,3 +178,30 @@ proptest! {
         prop_assert!(waiting.is_empty());
     }
 }
+
+#[test]
+fn those_who_come_again_at_once_do_not_keep_the_round_from_its_turn() {
+    // One slot. Two ask for a millisecond, one at a time, again as soon as they have been served; a third always has runs waiting.
+    let mut drr = Drr::new(1);
+    let (mut next, mut used) = (0, BTreeMap::new());
+    let mut arrive = |drr: &mut Drr<u32>, payer| {
+        next += 1;
+        drr.arrive(payer, 1, next)
+    };
+    let mut given = arrive(&mut drr, 1).expect("the slot is free");
+    let mut holder = 1;
+    assert_eq!(arrive(&mut drr, 2), None);
+    for _ in 0..10_000 {
+        assert_eq!(arrive(&mut drr, 3), None);
+    }
+    for _ in 0..3_000 {
+        *used.entry(holder).or_insert(0_u64) += 1_000;
+        let (_, payer, granted) = drr.give_back(&holder, given, 1_000).expect("somebody waits");
+        if holder != 3 {
+            assert_eq!(arrive(&mut drr, holder), None);
+        }
+        (holder, given) = (payer, granted);
+    }
+    let least = used.values().min().copied().unwrap_or(0);
+    assert!(used.len() == 3 && least * 10 > used.values().sum::<u64>(), "{used:?}");
+}
