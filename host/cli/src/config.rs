@@ -92,6 +92,8 @@ pub struct LimiterConfig {
     pub redis_url: Option<SecretUrl>,
     /// The same as a cluster: the addresses of some of its nodes.
     pub redis_cluster: Vec<SecretUrl>,
+    /// How many hosts share their quotas, for a host that starts while Redis does not answer. 1.
+    pub hosts: Option<u64>,
 }
 
 /// `metrics`
@@ -167,6 +169,7 @@ impl Config {
         set(&mut self.audit.heads_file, "CLAWHOLD_AUDIT_HEADS_FILE", environment)?;
         set(&mut self.audit.heads_interval_s, "CLAWHOLD_AUDIT_HEADS_INTERVAL_S", environment)?;
         set(&mut self.limiter.redis_url, "CLAWHOLD_LIMITER_REDIS_URL", environment)?;
+        set(&mut self.limiter.hosts, "CLAWHOLD_LIMITER_HOSTS", environment)?;
         set(&mut self.metrics.tenants, "CLAWHOLD_METRICS_TENANTS", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
         for limit in TABLE {
@@ -203,6 +206,9 @@ impl Config {
         }
         if self.limiter.redis_url.is_some() && !self.limiter.redis_cluster.is_empty() {
             bail!("limiter: set redis_url or redis_cluster, not both");
+        }
+        if self.limiter.hosts.is_some_and(|hosts| !(1..=10_000).contains(&hosts)) {
+            bail!("limiter.hosts: use 1 to 10000");
         }
         if self.metrics.tenants.is_some_and(|tenants| tenants > 1_000) || self.metrics.always.len() > 1_000 {
             bail!("metrics: name and count at most 1000 tenants; each has some sixty series");
@@ -257,6 +263,7 @@ mod tests {
         let above = "quota_ceiling:\n  max_installs: 5\ntenant_quotas:\n  pro:\n    max_installs: 6\n";
         refused(above, &["tenant_quotas.pro.max_installs", "above the operator's ceiling of 5"]);
         refused("tiers: [Gold]\n", &["line 1", "a-z"]);
+        refused("limiter:\n  hosts: 0\n", &["limiter.hosts", "1 to 10000"]);
         let both = "limiter:\n  redis_url: redis://a\n  redis_cluster: [redis://b]\n";
         refused(both, &["limiter", "redis_url or redis_cluster"]);
         refused("metrics:\n  tenants: 1001\n", &["metrics", "1000"]);

@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::allocator::give_back_when_idle;
-use crate::config::{Config, SecretUrl};
+use crate::config::Config;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
@@ -172,7 +172,9 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
 async fn limiter(config: &Config) -> anyhow::Result<Arc<Limiter>> {
     // A process of its own among the others, also when it was started anew a moment ago.
     let name = clawhold_tenancy::RequestId::now().to_string();
-    Ok(redis(config, name).await?.map_or_else(Arc::default, |redis| Limiter::shared(Arc::new(redis))))
+    Ok(redis(config, name)
+        .await?
+        .map_or_else(Arc::default, |redis| Limiter::shared(Arc::new(redis), config.limiter.hosts.unwrap_or(1))))
 }
 
 /// Hosts that share their quotas as this configuration says, if it says so.
@@ -184,11 +186,16 @@ pub(crate) async fn shared_hosts(config: &Config) -> anyhow::Result<Option<u64>>
 
 #[cfg(feature = "redis")]
 async fn redis(config: &Config, name: String) -> anyhow::Result<Option<clawhold_limiter::redis::Redis>> {
-    let urls: Vec<String> = urls(config).map(|url| url.expose().to_owned()).collect();
-    if urls.is_empty() {
-        return Ok(None);
-    }
-    let redis = clawhold_limiter::redis::Redis::new(&urls, name).await;
+    use clawhold_limiter::redis::Redis;
+    let limiter = &config.limiter;
+    let redis = match &limiter.redis_url {
+        Some(url) => Redis::one(url.expose(), name),
+        None if limiter.redis_cluster.is_empty() => return Ok(None),
+        None => {
+            let nodes: Vec<String> = limiter.redis_cluster.iter().map(|url| url.expose().to_owned()).collect();
+            Redis::cluster(&nodes, name).await
+        }
+    };
     Ok(Some(redis.context("limiter: Redis cannot be used; is the address right?")?))
 }
 
@@ -201,14 +208,10 @@ pub(crate) async fn shared_hosts(config: &Config) -> anyhow::Result<Option<u64>>
 #[cfg(not(feature = "redis"))]
 #[expect(clippy::unused_async, reason = "as above")]
 async fn limiter(config: &Config) -> anyhow::Result<Arc<Limiter>> {
-    if urls(config).next().is_some() {
+    if config.limiter.redis_url.is_some() || !config.limiter.redis_cluster.is_empty() {
         bail!("limiter: this program was built without Redis; build it with `--features redis`");
     }
     Ok(Arc::default())
-}
-
-fn urls(config: &Config) -> impl Iterator<Item = &SecretUrl> {
-    config.limiter.redis_url.iter().chain(&config.limiter.redis_cluster)
 }
 
 /// Signs with a key that follows from the master key, which all hosts on one database share.

@@ -1,5 +1,6 @@
 //! One tenant's account.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Books {
     state: Mutex<State>,
     /// Whether there is a shared place that must hear of what happens here.
     shared: bool,
+    /// They are about to be forgotten, unless somebody has them in hand.
+    going: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -30,13 +33,17 @@ struct State {
     watch: Watch,
     /// Runs that wait for a place.
     queued: u64,
-    /// The quota that was asked with last, for what happens while nobody asks.
+    /// The whole quota that was asked with last, for what happens while nobody asks.
     quota: Option<Arc<Quota>>,
     /// What other hosts' runs use of the tenant's memory, as they said last.
     elsewhere: u64,
     /// Runs under way on all hosts, as it was heard last.
     runs: u64,
     pending: Pending,
+    /// Since hosts went apart: the last lease before that, and what was used since. The shared place has heard of nothing of it.
+    apart: Option<(u64, Account)>,
+    /// Runs of later leases than this began apart, and the shared place does not know them.
+    began_apart: Option<u64>,
 }
 
 /// What the shared place does not know yet.
@@ -78,7 +85,27 @@ impl Books {
             memory: Allowance::new(0),
             state: Mutex::default(),
             shared,
+            going: false.into(),
         }
+    }
+
+    /// Whether they may be forgotten now. Whoever takes them in hand afterwards sees that they go; whoever did before is seen here.
+    pub(crate) fn may_go(self: &Arc<Self>, now_us: u64) -> bool {
+        if !self.is_idle(now_us) {
+            return false;
+        }
+        self.going.store(true, Ordering::SeqCst);
+        // The map's is the only one.
+        let alone = Arc::strong_count(self) == 1 && self.is_idle(now_us);
+        if !alone {
+            self.going.store(false, Ordering::SeqCst);
+        }
+        alone
+    }
+
+    /// Whether what was taken in hand may be written in.
+    pub(crate) fn stays(&self) -> bool {
+        !self.going.load(Ordering::SeqCst)
     }
 
     /// Whose they are.
@@ -98,16 +125,21 @@ impl Books {
 
     pub(crate) fn reserve(
         &self,
-        quota: &Arc<Quota>,
+        (whole, quota): (&Arc<Quota>, &Quota),
         ask: &Amounts,
         run_until_us: Option<u64>,
         now_us: u64,
     ) -> Result<(Lease, Standing), Over> {
         let mut state = self.lock();
-        self.asked(&mut state, quota);
-        let State { account, watch, .. } = &mut *state;
+        self.asked(&mut state, whole, quota);
+        let State { account, watch, apart, .. } = &mut *state;
         match account.reserve(quota, ask, run_until_us, now_us) {
-            Ok(lease) => Ok((lease, begun(&mut state, quota, run_until_us.is_some(), now_us))),
+            Ok(lease) => {
+                if let Some((_, since)) = apart {
+                    since.owe(ask);
+                }
+                Ok((lease, begun(&mut state, quota, run_until_us.is_some(), now_us)))
+            }
             Err(over) => {
                 watch.over(&over, now_us);
                 Err(over)
@@ -115,11 +147,11 @@ impl Books {
         }
     }
 
-    /// Somebody asks under this quota.
-    fn asked(&self, state: &mut State, quota: &Arc<Quota>) {
-        self.memory.set_most(quota.amount(Dimension::Memory).saturating_sub(state.elsewhere));
-        if state.quota.as_ref().is_none_or(|known| !Arc::ptr_eq(known, quota)) {
-            state.quota = Some(Arc::clone(quota));
+    /// Somebody asks under this quota, of which so much holds here.
+    fn asked(&self, state: &mut State, whole: &Arc<Quota>, here: &Quota) {
+        self.memory.set_most(here.amount(Dimension::Memory).saturating_sub(state.elsewhere));
+        if state.quota.as_ref().is_none_or(|known| !Arc::ptr_eq(known, whole)) {
+            state.quota = Some(Arc::clone(whole));
         }
     }
 
@@ -131,44 +163,50 @@ impl Books {
         now_us: u64,
     ) -> Result<(), Over> {
         let mut state = self.lock();
-        let State { account, watch, .. } = &mut *state;
-        account.reserve_more(quota, lease, ask, now_us).inspect_err(|over| watch.over(over, now_us))
+        let State { account, watch, apart, .. } = &mut *state;
+        account.reserve_more(quota, lease, ask, now_us).inspect_err(|over| watch.over(over, now_us))?;
+        if let Some((_, since)) = apart {
+            since.owe(ask);
+        }
+        Ok(())
     }
 
     pub(crate) fn settle(&self, quota: &Quota, lease: Lease, used: &Amounts, now_us: u64) {
         let mut state = self.lock();
-        let State { account, watch, pending, .. } = &mut *state;
         let (reserved, number) = (*lease.reserved(), lease.number());
-        if self.shared && account.runs().iter().any(|(run, _)| *run == number) {
-            pending.ended.push(number);
+        let is_run = self.shared && state.account.runs().iter().any(|(run, _)| *run == number);
+        if is_run && state.apart.as_ref().is_none_or(|(before, _)| number <= *before) {
+            state.pending.ended.push(number);
         }
+        self.changed(&mut state, number, &reserved, used);
+        let State { account, watch, .. } = &mut *state;
         account.settle(lease, used);
-        self.changed(pending, &reserved, used);
         see(account, watch, quota, &[reserved, *used], now_us);
     }
 
     pub(crate) fn charge(&self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<(), Over> {
         let mut state = self.lock();
-        let State { account, watch, pending, .. } = &mut *state;
+        let State { account, watch, .. } = &mut *state;
         account.charge(quota, ask, now_us).inspect_err(|over| watch.over(over, now_us))?;
-        self.changed(pending, &Amounts::default(), ask);
+        self.changed(&mut state, u64::MAX, &Amounts::default(), ask);
+        let State { account, watch, .. } = &mut *state;
         see(account, watch, quota, &[*ask], now_us);
         Ok(())
     }
 
     pub(crate) fn hold(&self, quota: &Quota, ask: &Amounts, now_us: u64) -> Result<Lease, Over> {
         let mut state = self.lock();
-        let State { account, watch, pending, .. } = &mut *state;
+        let State { account, watch, .. } = &mut *state;
         let lease = account.reserve(quota, ask, None, now_us).inspect_err(|over| watch.over(over, now_us))?;
-        self.changed(pending, &Amounts::default(), ask);
+        self.changed(&mut state, u64::MAX, &Amounts::default(), ask);
         Ok(lease)
     }
 
     pub(crate) fn owe(&self, quota: &Quota, used: &Amounts, now_us: u64) {
         let mut state = self.lock();
-        let State { account, watch, pending, .. } = &mut *state;
+        self.changed(&mut state, u64::MAX, &Amounts::default(), used);
+        let State { account, watch, .. } = &mut *state;
         account.owe(used);
-        self.changed(pending, &Amounts::default(), used);
         see(account, watch, quota, &[*used], now_us);
     }
 
@@ -223,30 +261,38 @@ impl Books {
     pub(crate) fn take_observed(&self, now_us: u64) -> Option<Observed> {
         let (refused, peak) = (self.memory.take_refused(), self.memory.take_peak());
         let mut state = self.lock();
+        let limit = state.quota.as_ref().map_or(0, |quota| quota.amount(Dimension::Memory));
         if refused > 0 {
-            let over = Over { dimension: Dimension::Memory, limit: self.memory.most(), used: peak, wait_us: None };
+            let over = Over { dimension: Dimension::Memory, limit, used: peak, wait_us: None };
             state.watch.over(&over, now_us);
             state.watch.refused(Dimension::Memory, refused - 1);
         }
         if peak > 0 {
-            state.watch.used(Dimension::Memory, peak, self.memory.most(), now_us);
+            state.watch.used(Dimension::Memory, peak, limit, now_us);
         }
         state.watch.take()
     }
 
     pub(crate) fn is_idle(&self, now_us: u64) -> bool {
         let mut state = self.lock();
-        let State { account, watch, quota, queued, pending, .. } = &mut *state;
+        let State { account, watch, quota, queued, pending, apart, .. } = &mut *state;
+        let told = pending.ended.is_empty() && pending.changes.iter().all(|change| *change == 0);
+        let is_idle = |account: &mut Account| quota.as_ref().is_none_or(|quota| account.is_idle(quota, now_us));
         self.memory.used() == 0
             && *queued == 0
-            && !pending.told
+            && told
             && watch.is_idle(now_us)
-            && quota.as_ref().is_none_or(|quota| account.is_idle(quota, now_us))
+            && apart.as_mut().is_none_or(|(_, since)| is_idle(since))
+            && is_idle(account)
     }
 
-    fn changed(&self, pending: &mut Pending, reserved: &Amounts, used: &Amounts) {
-        if self.shared {
-            pending.change(reserved, used);
+    /// Something was used under a lease, or under none. What the shared place knows of goes on there, also when it comes while hosts
+    /// are apart.
+    fn changed(&self, state: &mut State, lease: u64, reserved: &Amounts, used: &Amounts) {
+        match &mut state.apart {
+            Some((before, since)) if lease > *before => since.correct(reserved, used),
+            _ if self.shared => state.pending.change(reserved, used),
+            _ => {}
         }
     }
 
@@ -269,16 +315,40 @@ impl Books {
     }
 
     /// A check for the shared place, with everything that it does not know yet. With `lasts` a run begins; gives its number.
-    pub(crate) fn check(&self, host: &str, quota: &Arc<Quota>, ask: &Amounts, lasts: Option<Duration>) -> (Check, u64) {
+    pub(crate) fn check(
+        &self,
+        host: &str,
+        quota: &Arc<Quota>,
+        ask: &Amounts,
+        lasts: Option<Duration>,
+        now_us: u64,
+    ) -> (Check, u64) {
         let mut state = self.lock();
-        self.asked(&mut state, quota);
+        self.asked(&mut state, quota, quota);
         let number = state.account.number();
-        let run =
-            lasts.map(|lasts| Run { name: run_name(host, number), most: quota.get(Dimension::ConcurrentRuns), lasts });
-        (self.checked(&mut state.pending, host, quota, *ask, run), number)
+        let most = quota.get(Dimension::ConcurrentRuns);
+        let run = lasts.map(|lasts| Run { name: run_name(host, number), most, lasts });
+        (self.checked(&mut state, host, quota, *ask, run, now_us), number)
     }
 
-    fn checked(&self, pending: &mut Pending, host: &str, quota: &Quota, ask: Amounts, run: Option<Run>) -> Check {
+    /// Only to be called while hosts are together.
+    fn checked(
+        &self,
+        state: &mut State,
+        host: &str,
+        quota: &Quota,
+        ask: Amounts,
+        run: Option<Run>,
+        now_us: u64,
+    ) -> Check {
+        let State { pending, apart, began_apart, .. } = state;
+        if let Some((before, mut since)) = apart.take() {
+            began_apart.get_or_insert(before);
+            // What was used apart, as far as it has not run off.
+            for (change, rate) in pending.changes.iter_mut().zip(RATES) {
+                *change = change.saturating_add_unsigned(since.used(quota, *rate, now_us));
+            }
+        }
         let left = pending.ended.split_off(pending.ended.len().min(ENDED));
         let ended = std::mem::replace(&mut pending.ended, left);
         Check {
@@ -292,13 +362,17 @@ impl Books {
     }
 
     /// A check that asks for nothing, if the shared place does not know everything.
-    pub(crate) fn flush(&self, host: &str) -> Option<Check> {
+    pub(crate) fn flush(&self, host: &str, now_us: u64) -> Option<Check> {
         let mut state = self.lock();
-        let State { pending, quota, .. } = &mut *state;
-        pending.told = false;
-        let quota = quota.clone()?;
-        let something = !pending.ended.is_empty() || pending.changes.iter().any(|change| *change != 0);
-        something.then(|| self.checked(pending, host, &quota, Amounts::default(), None))
+        state.pending.told = false;
+        let quota = state.quota.clone()?;
+        state.has_news().then(|| self.checked(&mut state, host, &quota, Amounts::default(), None, now_us))
+    }
+
+    /// There was no answer to a check: whether the run began there nobody knows, so that it is to end there. What else was told is
+    /// lost, or was heard; told again it could count twice.
+    pub(crate) fn lost(&self, number: u64) {
+        self.lock().pending.ended.push(number);
     }
 
     /// Takes over how the shared place says that things are. What it does not know comes on top.
@@ -352,16 +426,15 @@ impl Books {
             return false;
         }
         let mut state = self.lock();
-        let pending = &mut state.pending;
-        let something = !pending.ended.is_empty() || pending.changes.iter().any(|change| *change != 0);
-        something && !std::mem::replace(&mut pending.told, true)
+        state.has_news() && !std::mem::replace(&mut state.pending.told, true)
     }
 
-    /// The hosts go on apart: of what is used, a part counts here, and nobody is to be told of anything.
+    /// The hosts go on apart: of what is used, a part counts here.
     pub(crate) fn part(&self, hosts: u64, now_us: u64) {
         let mut state = self.lock();
-        let State { account, pending, quota, elsewhere, runs, .. } = &mut *state;
-        *pending = Pending::default();
+        let number = state.account.number();
+        let State { account, apart, quota, elsewhere, runs, .. } = &mut *state;
+        apart.get_or_insert_with(|| (number, Account::default()));
         (*elsewhere, *runs) = (0, 0);
         let Some(quota) = quota else { return };
         for rate in RATES {
@@ -370,20 +443,20 @@ impl Books {
         }
     }
 
-    /// The hosts are together again: what is used here counts for all, and so do the runs. Gives these, each as a check.
+    /// The hosts are together again. Gives the checks that tell of what was used apart, and of the runs that began then.
     pub(crate) fn join(&self, host: &str, now_us: u64) -> Vec<Check> {
         let mut state = self.lock();
-        let State { account, pending, quota, .. } = &mut *state;
-        *pending = Pending::default();
-        let Some(quota) = quota.clone() else { return Vec::new() };
-        for (change, rate) in pending.changes.iter_mut().zip(RATES) {
-            *change = i64::try_from(account.used(&quota, *rate, now_us)).unwrap_or(i64::MAX);
-        }
-        let mut checks = vec![self.checked(pending, host, &quota, Amounts::default(), None)];
-        for (number, until) in account.runs().iter().filter(|(_, until)| *until > now_us) {
+        // What was dirty while there was nobody to tell is told now.
+        state.pending.told = false;
+        let Some(quota) = state.quota.clone() else { return Vec::new() };
+        let mut checks = vec![self.checked(&mut state, host, &quota, Amounts::default(), None, now_us)];
+        let Some(before) = state.began_apart.take() else { return checks };
+        let runs = state.account.runs().iter().copied();
+        let began: Vec<(u64, u64)> = runs.filter(|(number, until)| *number > before && *until > now_us).collect();
+        for (number, until) in began {
             let lasts = Duration::from_micros(until - now_us);
-            let run = Run { name: run_name(host, *number), most: u64::MAX >> 12, lasts };
-            checks.push(self.checked(pending, host, &quota, Amounts::default(), Some(run)));
+            let run = Run { name: run_name(host, number), most: u64::MAX >> 12, lasts };
+            checks.push(self.checked(&mut state, host, &quota, Amounts::default(), Some(run), now_us));
         }
         checks
     }
@@ -393,7 +466,7 @@ impl Books {
         let mut state = self.lock();
         state.elsewhere = bytes;
         if let Some(quota) = state.quota.clone() {
-            self.asked(&mut state, &quota);
+            self.asked(&mut state, &quota, &quota);
         }
     }
 
@@ -401,6 +474,13 @@ impl Books {
     pub(crate) fn shares_memory(&self) -> bool {
         let state = self.lock();
         self.memory.used() > 0 || state.elsewhere > 0 || !state.account.runs().is_empty()
+    }
+}
+
+impl State {
+    /// Whether there is something that the shared place has not heard.
+    fn has_news(&self) -> bool {
+        !self.pending.ended.is_empty() || self.pending.changes.iter().any(|change| *change != 0) || self.apart.is_some()
     }
 }
 

@@ -26,9 +26,9 @@ impl Grant {
         &self.meter.books
     }
 
-    /// The quota that it was given under.
-    pub fn quota(&self) -> &Arc<Quota> {
-        &self.meter.quota
+    /// The quota that holds here.
+    pub fn quota(&self) -> Arc<Quota> {
+        self.meter.quota()
     }
 
     /// How the tenant's calls stood when it was given.
@@ -77,39 +77,39 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// The quota that it charges under.
-    pub fn quota(&self) -> &Arc<Quota> {
-        &self.quota
+    /// The quota that holds here: a part of the whole one while hosts are apart.
+    pub fn quota(&self) -> Arc<Quota> {
+        self.limiter.quota_here(&self.quota)
     }
 
     /// Charges all of this, or nothing.
     pub fn charge(&self, ask: &Amounts) -> Result<(), Over> {
-        self.books.charge(&self.quota, ask, self.limiter.now())?;
+        self.books.charge(&self.quota(), ask, self.limiter.now())?;
         self.limiter.changed(&self.books);
         Ok(())
     }
 
     /// Charges what has been used already, whether it fits or not.
     pub fn owe(&self, used: &Amounts) {
-        self.books.owe(&self.quota, used, self.limiter.now());
+        self.books.owe(&self.quota(), used, self.limiter.now());
         self.limiter.changed(&self.books);
     }
 
     /// Reserves for something of which it is known only afterwards what it took. All of it or nothing.
     pub fn hold(&self, ask: &Amounts) -> Result<Deposit, Over> {
-        let lease = self.books.hold(&self.quota, ask, self.limiter.now())?;
+        let lease = self.books.hold(&self.quota(), ask, self.limiter.now())?;
         self.limiter.changed(&self.books);
         Ok(Deposit { meter: self.clone(), lease: Some(lease) })
     }
 
     /// A place in the tenant's queue, until it is dropped.
     pub fn queue(&self) -> Result<Queued, Over> {
-        self.books.queue(&self.quota, self.limiter.now())?;
+        self.books.queue(&self.quota(), self.limiter.now())?;
         Ok(Queued(Arc::clone(&self.books)))
     }
 
     fn settle(&self, lease: Lease, used: &Amounts) {
-        self.books.settle(&self.quota, lease, used, self.limiter.now());
+        self.books.settle(&self.quota(), lease, used, self.limiter.now());
         self.limiter.changed(&self.books);
     }
 

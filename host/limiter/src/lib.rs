@@ -89,11 +89,19 @@ impl Limiter {
     /// A tenant's books. Of a tenant that exists.
     pub fn books(&self, tenant: &TenantId) -> Arc<Books> {
         let books = self.books.pin();
-        if let Some(known) = books.get(tenant) {
-            return Arc::clone(known);
-        }
         let new = || Arc::new(Books::new(tenant, self.together.is_some()));
-        Arc::clone(books.get_or_insert_with(tenant.clone(), new))
+        loop {
+            let known = match books.get(tenant) {
+                Some(known) => Arc::clone(known),
+                None => Arc::clone(books.get_or_insert_with(tenant.clone(), new)),
+            };
+            // Else they are being forgotten at this moment, and then there are others.
+            if known.stays() {
+                return known;
+            }
+            drop(known);
+            std::thread::yield_now();
+        }
     }
 
     /// What a tenant uses now of a dimension that this process counts: of a rate, of runs, memory and queue.
@@ -113,6 +121,11 @@ impl Limiter {
         self.books(tenant).note_used(dimension, used, limit, self.now());
     }
 
+    /// What was observed of one tenant since it was asked last.
+    pub fn take_observed_of(&self, tenant: &TenantId) -> Option<Observed> {
+        self.books.pin().get(tenant)?.take_observed(self.now())
+    }
+
     /// What was observed of each tenant since this was asked last.
     pub fn take_observed(&self) -> Vec<(TenantId, Observed)> {
         let (books, now) = (self.books.pin(), self.now());
@@ -122,8 +135,7 @@ impl Limiter {
     /// Forgets tenants of whom nothing is left that matters.
     pub fn forget_idle(&self) {
         let (books, now) = (self.books.pin(), self.now());
-        // Whoever holds a book may be about to write in it, so that the map's must be the only one.
-        books.retain(|_, books| Arc::strong_count(books) > 1 || !books.is_idle(now));
+        books.retain(|_, books| !books.may_go(now));
     }
 
     /// What each tenant holds now.

@@ -115,29 +115,27 @@ impl ConnectionLike for Connection {
 }
 
 impl Redis {
-    /// `urls` is one address, `redis://` or `rediss://`, or those of some nodes of a cluster. `name` is this host's own. One server need not
-    /// answer yet; a cluster must, for it says where its other nodes are.
-    pub async fn new(urls: &[String], name: String) -> Result<Self, Unreachable> {
-        let connection = match urls {
-            [url] => {
-                let client = Client::open(url.as_str()).map_err(failed)?;
-                let config = ConnectionManagerConfig::new()
-                    .set_connection_timeout(Some(CONNECT))
-                    .set_response_timeout(Some(ANSWER))
-                    .set_number_of_retries(1);
-                Connection::One(ConnectionManager::new_lazy_with_config(client, config).map_err(failed)?)
-            }
-            nodes => {
-                let client = ClusterClientBuilder::new(nodes.iter().map(String::as_str))
-                    .connection_timeout(CONNECT)
-                    .response_timeout(ANSWER)
-                    .retries(1)
-                    .build()
-                    .map_err(failed)?;
-                Connection::Cluster(client.get_async_connection().await.map_err(failed)?)
-            }
-        };
-        Ok(Self { connection, name })
+    /// One server, `redis://` or `rediss://`, which need not answer yet. `name` is this host's own. On a tokio runtime.
+    pub fn one(url: &str, name: String) -> Result<Self, Unreachable> {
+        let client = Client::open(url).map_err(failed)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(ANSWER))
+            .set_number_of_retries(1);
+        let one = ConnectionManager::new_lazy_with_config(client, config).map_err(failed)?;
+        Ok(Self { connection: Connection::One(one), name })
+    }
+
+    /// A cluster, by the addresses of some of its nodes. One of them must answer: it says where the others are.
+    pub async fn cluster(nodes: &[String], name: String) -> Result<Self, Unreachable> {
+        let client = ClusterClientBuilder::new(nodes.iter().map(String::as_str))
+            .connection_timeout(CONNECT)
+            .response_timeout(ANSWER)
+            .retries(1)
+            .build()
+            .map_err(failed)?;
+        let cluster = client.get_async_connection().await.map_err(failed)?;
+        Ok(Self { connection: Connection::Cluster(cluster), name })
     }
 
     /// Hosts that live, without saying that this is one. Fails where Redis is older than 7, or may not be asked.

@@ -39,10 +39,11 @@ pub(crate) struct Together {
 }
 
 impl Limiter {
-    /// A limiter of one of several hosts. Must be called on a tokio runtime.
-    pub fn shared(place: Arc<dyn Shared>) -> Arc<Self> {
+    /// A limiter of one of several hosts, of which there are thought to be so many until the shared place says how many live. Must be
+    /// called on a tokio runtime.
+    pub fn shared(place: Arc<dyn Shared>, hosts: u64) -> Arc<Self> {
         let (dirty, to_flush) = mpsc::unbounded_channel();
-        let together = Together { place, dirty, apart: false.into(), hosts: 1.into() };
+        let together = Together { place, dirty, apart: false.into(), hosts: hosts.max(1).into() };
         let limiter = Arc::new(Self { together: Some(together), ..Self::default() });
         tokio::spawn(keep(Arc::downgrade(&limiter), to_flush));
         limiter
@@ -56,10 +57,14 @@ impl Limiter {
 
     /// Hears from the shared place how a tenant stands, so that what is shown is right.
     pub async fn refresh(self: &Arc<Self>, tenant: &TenantId, quota: &Arc<Quota>) {
-        let Some(place) = self.place() else { return };
-        let books = self.books(tenant);
-        let (check, _) = books.check(place.name(), quota, &Amounts::default(), None);
-        self.heard(&books, place.check(check).await);
+        let Some(place) = self.place().cloned() else { return };
+        let (limiter, books, quota) = (Arc::clone(self), self.books(tenant), Arc::clone(quota));
+        // To the end even if the caller goes away: what others have settled goes along.
+        let heard = tokio::spawn(async move {
+            let (check, _) = books.check(place.name(), &quota, &Amounts::default(), None, limiter.now());
+            limiter.heard(&books, place.check(check).await);
+        });
+        let _shown_as_it_was = heard.await;
     }
 
     /// The shared place, unless hosts go on apart.
@@ -68,7 +73,7 @@ impl Limiter {
     }
 
     /// What holds here: a part of the quota while hosts go on apart.
-    fn quota_here(&self, quota: &Arc<Quota>) -> Arc<Quota> {
+    pub(crate) fn quota_here(&self, quota: &Arc<Quota>) -> Arc<Quota> {
         match self.hosts() {
             Some((hosts, true)) => Arc::new(part_of(quota, hosts)),
             _ => Arc::clone(quota),
@@ -90,8 +95,11 @@ impl Limiter {
         // To the end even if the caller goes away: what was reserved must be given back then.
         let reserved = tokio::spawn(async move {
             let lasts = run_until.map(|until| until.saturating_duration_since(Instant::now()));
-            let (check, number) = books.check(place.name(), &quota, &ask, lasts);
+            let (check, number) = books.check(place.name(), &quota, &ask, lasts, limiter.now());
             let Some(verdict) = limiter.heard(&books, place.check(check).await) else {
+                if run_until.is_some() {
+                    books.lost(number);
+                }
                 return limiter.reserve_here(books, &quota, &ask, run_until);
             };
             if let Some(against) = verdict.against {
@@ -103,13 +111,15 @@ impl Limiter {
         });
         match reserved.await {
             Ok(reserved) => reserved,
-            Err(lost) => std::panic::resume_unwind(lost.into_panic()),
+            Err(lost) if lost.is_panic() => std::panic::resume_unwind(lost.into_panic()),
+            // The runtime ends, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
         }
     }
 
     /// Charges a tenant for what is no run. Of a tenant that exists.
     pub fn meter(self: &Arc<Self>, tenant: &TenantId, quota: &Arc<Quota>) -> Meter {
-        Meter { limiter: Arc::clone(self), books: self.books(tenant), quota: self.quota_here(quota) }
+        Meter { limiter: Arc::clone(self), books: self.books(tenant), quota: Arc::clone(quota) }
     }
 
     fn reserve_here(
@@ -119,10 +129,10 @@ impl Limiter {
         ask: &Amounts,
         run_until: Option<Instant>,
     ) -> Result<Grant, Over> {
-        let quota = self.quota_here(quota);
+        let here = self.quota_here(quota);
         let until = run_until.map(|until| self.at(until));
-        let (lease, calls): (Lease, Standing) = books.reserve(&quota, ask, until, self.now())?;
-        Ok(Grant::new(Meter { limiter: Arc::clone(self), books, quota }, lease, calls))
+        let (lease, calls): (Lease, Standing) = books.reserve((quota, &here), ask, until, self.now())?;
+        Ok(Grant::new(Meter { limiter: Arc::clone(self), books, quota: Arc::clone(quota) }, lease, calls))
     }
 
     pub(crate) async fn reserve_more(
@@ -132,10 +142,14 @@ impl Limiter {
         ask: &Amounts,
     ) -> Result<(), Over> {
         let Meter { books, quota, .. } = meter;
-        if let Some(place) = self.place() {
-            let (check, _) = books.check(place.name(), quota, ask, None);
+        if let Some(place) = self.place().cloned() {
+            let (limiter, books_of, quota_of, ask_of) = (Arc::clone(self), Arc::clone(books), Arc::clone(quota), *ask);
             // A caller that goes away meanwhile has used what it asked for: that runs off.
-            if let Some(verdict) = self.heard(books, place.check(check).await) {
+            let heard = tokio::spawn(async move {
+                let (check, _) = books_of.check(place.name(), &quota_of, &ask_of, None, limiter.now());
+                limiter.heard(&books_of, place.check(check).await)
+            });
+            if let Some(verdict) = heard.await.ok().flatten() {
                 if let Some(against) = verdict.against {
                     return Err(books.refuse(quota, against, &verdict, self.now()));
                 }
@@ -224,7 +238,7 @@ impl Limiter {
         let mut telling = JoinSet::new();
         for books in dirty {
             let Some(place) = self.place().cloned() else { return };
-            let Some(check) = books.flush(place.name()) else { continue };
+            let Some(check) = books.flush(place.name(), self.now()) else { continue };
             if telling.len() >= AT_ONCE {
                 telling.join_next().await;
             }

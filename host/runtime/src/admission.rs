@@ -41,6 +41,11 @@ impl Ticket {
         self.grant.books().memory()
     }
 
+    /// What the tenant's runs may use of memory together, on all hosts.
+    pub(crate) fn memory_limit(&self) -> u64 {
+        self.grant.quota().amount(Dimension::Memory)
+    }
+
     /// For what the run does meanwhile.
     pub(crate) fn meter(&self) -> &Meter {
         self.grant.meter()
@@ -54,7 +59,7 @@ impl Ticket {
 
     /// Reserves the fuel that the run may use. More than the tenant's quota has there never is: what such a run uses beyond it is owed.
     pub(crate) async fn reserve_fuel(&mut self, fuel: u64) -> Result<(), Problem> {
-        let ask = fuel_within(self.grant.quota(), fuel);
+        let ask = fuel_within(&self.grant.quota(), fuel);
         Ok(self.grant.reserve_more(Amounts::of(Dimension::Fuel, ask)).await?)
     }
 

@@ -99,15 +99,15 @@ pub(crate) fn no_input(unfit: Unfit, ticket: &Ticket) -> Problem {
             let detail = format!("{}; see the skill's input schema", mismatch.problem);
             Problem::invalid(format!("input{}", at(&mismatch.place)), detail)
         }
-        Unfit::Memory(bytes) if bytes > ticket.memory().most() => {
-            let (takes, most) = (bytes.div_ceil(MIB), ticket.memory().most() / MIB);
+        Unfit::Memory(bytes) if bytes > ticket.memory_limit() => {
+            let (takes, most) = (bytes.div_ceil(MIB), ticket.memory_limit() / MIB);
             let detail =
                 format!("it takes {takes} MiB to read, and the tenant's max_memory_mb is {most}; send less at a time");
             Problem::invalid("input", detail)
         }
         Unfit::Memory(_) => {
             let (dimension, memory) = (Dimension::Memory, ticket.memory());
-            Over { dimension, limit: memory.most(), used: memory.used(), wait_us: None }.into()
+            Over { dimension, limit: ticket.memory_limit(), used: memory.used(), wait_us: None }.into()
         }
         Unfit::Stopped(reason) => Problem::internal("an input could not be checked", reason),
     }

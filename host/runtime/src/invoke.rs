@@ -129,15 +129,17 @@ impl Host {
     /// Waits for a slot, in the caller's own time: whoever goes away has left the queue. `None` when the run could not end before its
     /// deadline any more, going by the quickest one of the skill so far.
     async fn slot(&self, run: &Admitted) -> Result<Option<Slot>, Problem> {
+        // Asked first when all slots are in use: a call that the queue has no place for costs the others nothing.
+        let mut queued = if self.sandbox.is_full() { Some(run.ticket.meter().queue()?) } else { None };
         let place = self.sandbox.place(&run.ticket.payer);
-        let _queued = match &place {
-            Place::Slot(_) => None,
-            Place::Queue(_) => Some(run.ticket.meter().queue()?),
-        };
-        let takes = self.quickest.of(&run.tenant, &run.skill);
+        if matches!(place, Place::Queue(_)) && queued.is_none() {
+            queued = Some(run.ticket.meter().queue()?);
+        }
+        let takes = self.quickest.of(&run.tenant, &run.skill, run.ready.digest);
         let deadline = run.started + run.limits.wall();
         let began = Instant::now();
         let slot = place.until(deadline.checked_sub(takes).unwrap_or(run.started)).await;
+        drop(queued);
         self.metrics.run_waited(run.tenant.as_str(), began.elapsed().as_secs_f64());
         Ok(slot)
     }
@@ -171,7 +173,7 @@ impl Host {
         let finished = self.sandbox.invoke(slot, Arc::clone(&ready.component), call, budget, host).await;
 
         if finished.outcome.is_ok() {
-            self.quickest.note(&tenant, &skill, began.elapsed());
+            self.quickest.note(&tenant, &skill, ready.digest, began.elapsed());
         }
         let mut journal = std::mem::take(&mut *lock(&journal));
         if journal.requests_not_listed > 0 {

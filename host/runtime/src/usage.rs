@@ -185,6 +185,8 @@ impl Usage {
                 |(slot_us, slot): (i64, Slot)| UsageRow { slot_us, process: self.process.clone(), data: slot.text() };
             rows.extend(due.into_iter().map(|slot| (tenant.clone(), row(slot))));
         }
+        // Two hosts that write the same tenants' rows lock them in the same order.
+        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
         // Whoever holds one may be about to count in it, so that the map's must be the only one.
         tenants.retain(|_, of_tenant| {
             let old = |of: &OfTenant| !of.changed && of.ended.is_empty() && now - of.slot_us > 2 * SLOT_US;
@@ -245,7 +247,8 @@ pub(crate) async fn keep(host: Weak<Host>) {
         }
         if Instant::now() >= retain {
             retain = Instant::now() + RETAIN;
-            host.retain().await;
+            let host = Arc::clone(&host);
+            tokio::spawn(async move { host.retain().await });
         }
         if Instant::now() >= rank {
             rank = Instant::now() + RANK;
@@ -292,11 +295,15 @@ impl Host {
 
     fn look_at_use(&self) {
         for (tenant, observed) in self.admission.limiter().take_observed() {
-            for row in TABLE.iter().filter(|row| observed.refused[row.dimension as usize] > 0) {
-                self.metrics.refused(tenant.as_str(), row.dimension, observed.refused[row.dimension as usize]);
-            }
-            self.usage.observed(&tenant, &observed);
+            self.observed(&tenant, &observed);
         }
+    }
+
+    fn observed(&self, tenant: &TenantId, observed: &Observed) {
+        for row in TABLE.iter().filter(|row| observed.refused[row.dimension as usize] > 0) {
+            self.metrics.refused(tenant.as_str(), row.dimension, observed.refused[row.dimension as usize]);
+        }
+        self.usage.observed(tenant, observed);
     }
 
     /// Tells and writes what is left, unless the database takes too long.
@@ -364,7 +371,9 @@ impl Host {
         let tenant = permit.tenant();
         let quota = self.quota_of(tenant).await?;
         self.admission.limiter().refresh(tenant, &quota).await;
-        self.look_at_use();
+        if let Some(observed) = self.admission.limiter().take_observed_of(tenant) {
+            self.observed(tenant, &observed);
+        }
         let now = now_us();
         let mut tx = self.store.tenant(tenant).await?;
         let rows = tx.usage(now - DAY_US).await?;

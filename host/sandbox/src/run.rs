@@ -164,6 +164,11 @@ impl<T: Send + 'static> Sandbox<T> {
         self.artifacts.discard(digest).await;
     }
 
+    /// Whether whoever wants a slot now would have to wait.
+    pub fn is_full(&self) -> bool {
+        self.slots.is_full()
+    }
+
     /// A slot, or a place in the payer's queue for one.
     pub fn place(&self, payer: &Payer) -> Place {
         self.slots.place(payer)

@@ -85,6 +85,11 @@ impl Slots {
         Place::Queue(Waiting { receive, in_queue })
     }
 
+    /// Whether all slots are in use, a moment ago.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().drr.is_full()
+    }
+
     fn slot(self: &Arc<Self>, payer: Arc<str>, given: Given) -> Slot {
         Slot { of: Arc::clone(self), payer, given, since: Instant::now(), moved: false }
     }

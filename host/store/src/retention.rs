@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, Connection as _, Row as _};
 
 use crate::driver::{self, Kind};
 use crate::error::failed;
-use crate::{Store, StoreError, Tenant, audit, tenants};
+use crate::{Read, Store, StoreError, Tenant, TenantTx, audit, tenants};
 
 /// Entries that are removed in one transaction. 5,000: a tenth of a second within which the chain's writers wait.
 const GROUP: i64 = 5_000;
@@ -19,6 +19,10 @@ impl Store {
     /// hosts own, which SQLite is.
     pub async fn retain_audit(&self, tenant: &TenantId, before_us: i64) -> Result<u64, StoreError> {
         let mut removed = 0;
+        // Nobody waits for what is looked at here.
+        if !self.tenant(tenant).await?.has_audit_before(before_us).await? {
+            return Ok(0);
+        }
         loop {
             let mut tx = self.begin_write(tenant.as_str()).await?;
             let Some((head, count)) = remove(&mut tx, tenant.as_str(), before_us).await? else { return Ok(removed) };
@@ -65,6 +69,18 @@ impl Store {
     }
 }
 
+impl TenantTx<Read> {
+    /// Whether the oldest entry is older than this.
+    async fn has_audit_before(&mut self, before_us: i64) -> Result<bool, StoreError> {
+        let oldest = sqlx::query_scalar::<_, i64>("SELECT at_us FROM audit WHERE tenant_id = $1 ORDER BY seq LIMIT 1")
+            .bind(self.tenant.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(failed("look at the oldest audit entry"))?;
+        Ok(oldest.is_some_and(|at_us| at_us < before_us))
+    }
+}
+
 /// Removes what is too old and comes before everything that is not, up to [`GROUP`] entries; nothing if there is nothing. The chain's
 /// lock is held until the transaction ends.
 async fn remove(
@@ -73,28 +89,42 @@ async fn remove(
     before_us: i64,
 ) -> Result<Option<(Head, u64)>, StoreError> {
     let fail = || failed("remove old audit entries");
+    // The oldest entry alone is looked at where nothing is due, which is nearly always.
+    let oldest = sqlx::query("SELECT seq, at_us FROM audit WHERE tenant_id = $1 ORDER BY seq LIMIT 1")
+        .bind(chain)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(fail())?;
+    let Some(oldest) = oldest else { return Ok(None) };
+    let first: i64 = oldest.try_get("seq").map_err(fail())?;
+    if oldest.try_get::<i64, _>("at_us").map_err(fail())? >= before_us {
+        return Ok(None);
+    }
     if Kind::of(connection) == Kind::Postgres {
-        // Before anything of the chain is looked at: a host may be writing.
+        // Before more of the chain is looked at: a host may be writing.
         sqlx::query("UPDATE chain_heads SET seq = seq WHERE tenant_id = $1")
             .bind(chain)
             .execute(&mut *connection)
             .await
             .map_err(fail())?;
     }
-    let ends = sqlx::query(
-        "SELECT COALESCE(MIN(seq), 0) AS first, \
-         COALESCE(MIN(CASE WHEN at_us >= $2 THEN seq END), MAX(seq) + 1, 0) AS behind \
-         FROM audit WHERE tenant_id = $1",
+    let group = sqlx::query(
+        "SELECT MAX(seq) AS last, MIN(CASE WHEN at_us >= $4 THEN seq END) AS young \
+         FROM audit WHERE tenant_id = $1 AND seq >= $2 AND seq < $3",
     )
     .bind(chain)
+    .bind(first)
+    .bind(first + GROUP)
     .bind(before_us)
     .fetch_one(&mut *connection)
     .await
     .map_err(fail())?;
-    let first: i64 = ends.try_get("first").map_err(fail())?;
-    let behind: i64 = ends.try_get("behind").map_err(fail())?;
-    let last = (behind - 1).min(first + GROUP - 1);
-    if first == 0 || last < first {
+    let young: Option<i64> = group.try_get("young").map_err(fail())?;
+    let last: i64 = match young {
+        Some(young) => young - 1,
+        None => group.try_get("last").map_err(fail())?,
+    };
+    if last < first {
         return Ok(None);
     }
     sqlx::query(

@@ -106,8 +106,8 @@ pub(crate) fn through_redis() -> anyhow::Result<Vec<Figure>> {
         let config = ConnectionManagerConfig::new();
         let client = redis::Client::open(server.url())?;
         let connection = ConnectionManager::new_with_config(client, config).await?;
-        let place = Redis::new(&[server.url()], "bench".to_owned()).await?;
-        let limiter = Limiter::shared(Arc::new(place) as Arc<dyn Shared>);
+        let place = Redis::one(&server.url(), "bench".to_owned())?;
+        let limiter = Limiter::shared(Arc::new(place) as Arc<dyn Shared>, 1);
         for round in 0..=ROUNDS {
             let counting = connection.clone();
             let counts = callers(move |caller| {

@@ -55,6 +55,11 @@ impl<K: Clone + Eq + Hash> Drr<K> {
         Self { free: slots, payers: HashMap::new(), fresh: VecDeque::new(), round: VecDeque::new() }
     }
 
+    /// Whether no slot is free.
+    pub(crate) fn is_full(&self) -> bool {
+        self.free == 0
+    }
+
     /// A run has come: it has a slot at once, or waits.
     pub(crate) fn arrive(&mut self, payer: K, weight: u32, ticket: Ticket) -> Option<Given> {
         if self.payers.len() > REMEMBERED {

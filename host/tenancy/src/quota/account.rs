@@ -191,7 +191,8 @@ impl Account {
         self.correct(&Amounts::default(), used);
     }
 
-    fn correct(&mut self, reserved: &Amounts, used: &Amounts) {
+    /// Takes what was used for what was reserved.
+    pub fn correct(&mut self, reserved: &Amounts, used: &Amounts) {
         for (level, (reserved, used)) in self.levels.iter_mut().zip(reserved.0.into_iter().zip(used.0)) {
             if used >= reserved {
                 level.owe(used - reserved);

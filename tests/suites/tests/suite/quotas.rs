@@ -338,6 +338,25 @@ fn an_answer_that_was_not_paid_for_is_owed() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_is_paid_for_whole() {
+    let test = TestHost::with("tenant_quotas:\n  default:\n    max_egress_mb_per_minute: 20\n");
+    // All but the last byte, again and again.
+    let peer = Peer::start(|_| {
+        let body = "x".repeat(100 << 10);
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len() + 1).into_bytes()
+    });
+    let admin = test.with_probe("acme-corp", &peer.origin);
+    let input = json!({ "url": format!("{}/allowed/x", peer.origin) });
+    let fetch = || test.invoke("acme-corp", &admin, "probe.fetch", &input).ok()["output"].as_str().unwrap().to_owned();
+    assert!(fetch().contains("broke off"));
+    assert!(fetch().contains("broke off"));
+    // An answer may be 8 MiB, and nobody knows how much of it came.
+    let refused = fetch();
+    assert!(refused.contains("max_egress_mb_per_minute is used up (16 of 20 MiB)"), "{refused}");
+    assert_eq!(peer.heads().len(), 2);
+}
+
+#[test]
 fn fuel_is_reserved_before_and_settled_after() {
     // A run may use 1,000,000,000; the tenant has a little more in a minute.
     let test = TestHost::with(
