@@ -149,7 +149,7 @@ impl Host {
     /// told in sum as those of that quota.
     pub async fn note_refusal(&self, cx: &Context, action: &'static str, resource: String) {
         if let Scope::Tenant(tenant) = &cx.scope
-            && let Ok(quota) = self.quota_of(tenant).await
+            && let Ok(quota) = self.quota_lately(tenant).await
         {
             let meter = self.admission.limiter().meter(tenant, &quota);
             if meter.charge(&Amounts::of(Dimension::AuditRecords, 1)).is_err() {

@@ -1,6 +1,7 @@
 //! What each tenant's quota is: the operator's rules and what was said of the tenant alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clawhold_tenancy::audit::{Chain, Event, Outcome};
 use clawhold_tenancy::keep::Keep;
@@ -18,13 +19,16 @@ const KEPT: u64 = 100_000;
 pub(crate) struct Effective {
     rules: Quotas,
     known: Cache<TenantId, Seen<Quota>>,
+    /// As of within a minute, for what must not be seen by whether it asks the database.
+    lately: Cache<TenantId, Arc<Quota>>,
     fresh: Arc<Fresh>,
 }
 
 impl Effective {
     pub(crate) fn new(rules: Quotas, fresh: Arc<Fresh>) -> Self {
         let believed = Believed(Arc::clone(&fresh));
-        Self { rules, known: Cache::builder().max_capacity(KEPT).expire_after(believed).build(), fresh }
+        let lately = Cache::builder().max_capacity(KEPT).time_to_live(Duration::from_mins(1)).build();
+        Self { rules, known: Cache::builder().max_capacity(KEPT).expire_after(believed).build(), lately, fresh }
     }
 
     pub(crate) fn rules(&self) -> &Quotas {
@@ -98,6 +102,16 @@ impl Host {
     fn view(&self, tenant: crate::Tenant) -> QuotaView {
         let quota = self.quotas.rules.of(&tenant.id, &tenant.tier, &tenant.quota);
         QuotaView { tenant: tenant.id, tier: tenant.tier, own: tenant.quota, quota }
+    }
+
+    /// A tenant's quota as of within the last minute.
+    pub(crate) async fn quota_lately(&self, tenant: &TenantId) -> Result<Arc<Quota>, Problem> {
+        if let Some(known) = self.quotas.lately.get(tenant).await {
+            return Ok(known);
+        }
+        let quota = self.quota_of(tenant).await?;
+        self.quotas.lately.insert(tenant.clone(), Arc::clone(&quota)).await;
+        Ok(quota)
     }
 
     /// A tenant's effective quota.

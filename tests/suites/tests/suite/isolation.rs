@@ -47,6 +47,9 @@ fn each_tenant_sees_its_own_accounts_with_its_own_credential(test: &TestHost) {
     assert_eq!((acme.requests, globex.requests, server.refused()), (2, 2, 0));
 }
 
+/// An answer, and the transactions that it took: reading, and writing.
+type Counted = (crate::support::Answer, u64, u64);
+
 fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &TestHost) {
     let acme = test.with_probe("acme-corp", "https://acme.example.com");
     let globex = test.tenant("globex");
@@ -85,7 +88,10 @@ fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &T
         };
         // The first fills what is kept in memory.
         ask("nobody");
-        let (theirs, nobodys, odd) = (ask("globex"), ask("nobody"), ask("%2e%2e%2fglobex"));
+        // What the host does by itself every few seconds may fall into one of them; it does not fall into three.
+        let asked = || (ask("globex"), ask("nobody"), ask("%2e%2e%2fglobex"));
+        let alike = |(theirs, nobodys, _): &(Counted, Counted, Counted)| (theirs.1, theirs.2) == (nobodys.1, nobodys.2);
+        let (theirs, nobodys, odd) = (0..2).map(|_| asked()).find(alike).unwrap_or_else(asked);
         assert_eq!(theirs.0.status, 404, "{} {path}", row.method);
         assert_eq!((theirs.1, theirs.2), (nobodys.1, nobodys.2), "{} {path} takes other work", row.method);
         let theirs = without_ids(theirs.0);
