@@ -3,7 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
 
 use clawhold_tenancy::TenantId;
 use clawhold_test_support::guest::Guest;
@@ -84,11 +87,20 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
                 _ => (*skill).to_owned(),
             };
             let at = format!("/v1/tenants/{id}/skills/guest.{skill}/invoke");
-            let noise =
-                if *id == "flood" { flood(&noisy, server, &at, token) } else { calls(&noisy, server, &at, token) };
+            let noise = Noise::begin(&noisy, server, &at, token, *id == "flood");
             std::thread::sleep(Duration::from_millis(300));
             let loud = client.block_on(latencies(server, path, &victim))?;
-            noise.iter().for_each(JoinHandle::abort);
+            let answers = noise.counts();
+            noise.stop();
+            // A noise that is refused, or that does not reach its rate, is none.
+            match *id {
+                "flood" => ensure!(
+                    answers.other <= 1 + answers.seconds / 60
+                        && 10 * answers.refused >= 8 * FLOOD_RATE * answers.seconds,
+                    "{answers:?} is not a flood"
+                ),
+                _ => ensure!(answers.refused == 0, "{id}: {answers:?}"),
+            }
             // Whoever hangs up takes only what waits along; what runs has a few seconds at most.
             std::thread::sleep(Duration::from_secs(if *id == "flood" { 1 } else { 4 }));
             of_round.push(loud / quiet);
@@ -110,38 +122,62 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// As many calls at a time as the tenant may have, and again whenever one ends.
-fn calls(client: &tokio::runtime::Runtime, server: SocketAddr, path: &str, token: &str) -> Vec<JoinHandle<()>> {
-    let call = |_| {
-        let (path, token) = (path.to_owned(), token.to_owned());
-        client.spawn(async move {
-            let Ok(mut connection) = connect(server).await else { return };
-            while ask(&mut connection, &path, &token).await.is_ok() {}
-        })
-    };
-    (0..RUNS).map(call).collect()
+/// What a noise was answered.
+#[derive(Debug)]
+struct Answers {
+    refused: u64,
+    other: u64,
+    seconds: u64,
 }
 
-/// Refused calls at a fixed rate.
-fn flood(client: &tokio::runtime::Runtime, server: SocketAddr, path: &str, token: &str) -> Vec<JoinHandle<()>> {
-    let call = |_| {
-        let (path, token) = (path.to_owned(), token.to_owned());
-        client.spawn(async move {
-            let Ok(mut connection) = connect(server).await else { return };
-            let (mut tick, mut due) = (tokio::time::interval(TICK), 0);
-            loop {
-                tick.tick().await;
-                due += FLOOD_RATE * 8;
-                while due >= 1_000 * FLOOD as u64 {
-                    due -= 1_000 * FLOOD as u64;
-                    if ask(&mut connection, &path, &token).await.is_err() {
-                        return;
+/// Callers that go on until they are stopped.
+struct Noise {
+    callers: Vec<JoinHandle<()>>,
+    refused: Arc<AtomicU64>,
+    other: Arc<AtomicU64>,
+    began: Instant,
+}
+
+impl Noise {
+    /// As many calls at a time as the tenant may have, and again whenever one ends; or, for a flood, refused calls at a fixed rate.
+    fn begin(client: &tokio::runtime::Runtime, server: SocketAddr, path: &str, token: &str, is_flood: bool) -> Self {
+        let (refused, other): (Arc<AtomicU64>, Arc<AtomicU64>) = Default::default();
+        let caller = |_| {
+            let (path, token) = (path.to_owned(), token.to_owned());
+            let (refused, other) = (Arc::clone(&refused), Arc::clone(&other));
+            client.spawn(async move {
+                let Ok(mut connection) = connect(server).await else { return };
+                let (mut tick, mut due) = (tokio::time::interval(TICK), 0);
+                loop {
+                    if is_flood {
+                        tick.tick().await;
+                        due += FLOOD_RATE * 8;
+                    } else {
+                        due += 1_000 * FLOOD as u64;
+                    }
+                    while due >= 1_000 * FLOOD as u64 {
+                        due -= 1_000 * FLOOD as u64;
+                        let Ok(status) = ask(&mut connection, &path, &token).await else { return };
+                        if status == 429 { &refused } else { &other }.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-            }
-        })
-    };
-    (0..FLOOD).map(call).collect()
+            })
+        };
+        let callers = (0..if is_flood { FLOOD } else { RUNS }).map(caller).collect();
+        Self { callers, refused, other, began: Instant::now() }
+    }
+
+    fn counts(&self) -> Answers {
+        Answers {
+            refused: self.refused.load(Ordering::Relaxed),
+            other: self.other.load(Ordering::Relaxed),
+            seconds: self.began.elapsed().as_secs(),
+        }
+    }
+
+    fn stop(self) {
+        self.callers.iter().for_each(JoinHandle::abort);
+    }
 }
 
 /// A peer that says nothing, or a byte of an answer now and then. Ends with the process.

@@ -207,7 +207,7 @@ dimensions! {
         /// Days that entries of the audit log are kept. Protects the tenant's evidence, and the disk.
         AuditRetention: audit_retention_days = Setting {
             "days" * 1, default 36_500, 30 to 36_500,
-            choose "What your auditors ask for: a year or seven are usual. Entries go when `clawhold db maintain` runs."
+            choose "What your auditors ask for: a year or seven are usual. Older entries go within six hours on SQLite, and on PostgreSQL when `clawhold db maintain --config` runs."
         };
         /// The tenant's share of run slots and processor when several want them: 2 gets twice as much as 1.
         Weight: weight = Setting {
