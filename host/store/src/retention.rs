@@ -1,6 +1,6 @@
 //! A tenant's oldest entries go when its quota says so: its chain then begins behind them, and says so.
 
-use clawhold_tenancy::audit::{Event, HOST_CHAIN, Head, Outcome, RETAIN, Sealed, now_us};
+use clawhold_tenancy::audit::{Event, HOST_CHAIN, Head, Outcome, RETAIN, Sealed, SealedEvent, now_us};
 use clawhold_tenancy::{Actor, TenantId, TraceId};
 use sqlx::{AnyConnection, Connection as _, Row as _};
 
@@ -142,7 +142,13 @@ async fn remove(
         .execute(&mut *connection)
         .await
         .map_err(fail())?;
-    let event = Event {
+    let head = audit::append(connection, chain, &[&retained(first, last)]).await?;
+    Ok(Some((head, removed.rows_affected())))
+}
+
+/// What a chain says of entries that were removed from its beginning.
+pub(crate) fn retained(first: i64, last: i64) -> SealedEvent {
+    Event {
         at_us: now_us(),
         actor: Actor::Host("retention").to_string(),
         action: RETAIN.to_owned(),
@@ -151,7 +157,5 @@ async fn remove(
         run: None,
         trace: TraceId::random(),
         detail: Sealed::NONE,
-    };
-    let head = audit::append(connection, chain, &[&event]).await?;
-    Ok(Some((head, removed.rows_affected())))
+    }
 }

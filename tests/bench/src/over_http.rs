@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::Figure;
-use crate::setup::{INPUT, SKILL, bench, bench_with, component};
+use crate::setup::{Bench, INPUT, SKILL, bench, bench_with, component};
 
 const ROUNDS: usize = 7;
 const CONNECTIONS: usize = 32;
@@ -27,17 +27,8 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (echo, ours, caller) = servers.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let echo = listener.local_addr()?;
-        let router = Router::new().route("/echo", post(|Json(body): Json<Value>| async { Json(body) }));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        let bench = bench(component()?).await?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let ours = listener.local_addr()?;
-        tokio::spawn(clawhold_api::serve(listener, Arc::clone(&bench.host), std::future::pending()));
-        let caller = bench.caller.clone();
-        // Kept for the process: the folder goes with it.
-        std::mem::forget(bench);
+        let echo = echo().await?;
+        let (ours, caller) = served(bench(component()?).await?).await?;
         anyhow::Ok((echo, ours, caller))
     })?;
     let path = format!("/v1/tenants/acme-corp/skills/{SKILL}/invoke");
@@ -81,6 +72,26 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
+/// The plain JSON echo that the API is compared with.
+pub(crate) async fn echo() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let at = listener.local_addr()?;
+    let router = Router::new().route("/echo", post(|Json(body): Json<Value>| async { Json(body) }));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(at)
+}
+
+/// Serves a host for the rest of the process; gives where, and its caller's token.
+pub(crate) async fn served(bench: Bench) -> anyhow::Result<(SocketAddr, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let at = listener.local_addr()?;
+    tokio::spawn(clawhold_api::serve(listener, Arc::clone(&bench.host), std::future::pending()));
+    let caller = bench.caller.clone();
+    // Kept for the process: the folder goes with it.
+    std::mem::forget(bench);
+    Ok((at, caller))
+}
+
 /// P6: the same invocations on PostgreSQL, which waits for its disk, and on SQLite, by turns.
 pub(crate) fn databases() -> anyhow::Result<Vec<Figure>> {
     use clawhold_test_support::postgres;
@@ -89,18 +100,8 @@ pub(crate) fn databases() -> anyhow::Result<Vec<Figure>> {
     let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     postgres::keep_what_is_committed();
     let database = postgres::Database::new(|owner| Ok(servers.block_on(clawhold_store::Store::migrate(owner))?))?;
-    let hosts = [String::new(), format!("database_url: {}\n", database.app)].map(|yaml| {
-        servers.block_on(async {
-            let bench = bench_with(component()?, &yaml).await?;
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
-            let at = listener.local_addr()?;
-            tokio::spawn(clawhold_api::serve(listener, Arc::clone(&bench.host), std::future::pending()));
-            let caller = bench.caller.clone();
-            // Kept for the process: the folder goes with it.
-            std::mem::forget(bench);
-            anyhow::Ok((at, caller))
-        })
-    });
+    let hosts = [String::new(), format!("database_url: {}\n", database.app)]
+        .map(|yaml| servers.block_on(async { served(bench_with(component()?, &yaml).await?).await }));
     let path = format!("/v1/tenants/acme-corp/skills/{SKILL}/invoke");
     let mut rates = [Vec::new(), Vec::new()];
     for round in 0..=ROUNDS {

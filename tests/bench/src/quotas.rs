@@ -8,16 +8,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use axum::routing::post;
-use axum::{Json, Router};
 use clawhold_limiter::redis::Redis;
 use clawhold_limiter::{Limiter, Shared};
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::quota::{Amounts, Quota, RATES};
 use redis::AsyncCommands;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use serde_json::Value;
-use tokio::net::TcpListener;
 
 use crate::Figure;
 use crate::over_http::{self, Expect};
@@ -178,18 +174,10 @@ pub(crate) fn refusing() -> anyhow::Result<Vec<Figure>> {
     let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (echo, ours, caller): (SocketAddr, SocketAddr, String) = servers.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let echo = listener.local_addr()?;
-        let router = Router::new().route("/echo", post(|Json(body): Json<Value>| async { Json(body) }));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let echo = over_http::echo().await?;
         // One call, and the next in a minute.
         let bench = bench_with(component()?, "  acme-corp:\n    max_skill_calls_per_minute: 1\n").await?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let ours = listener.local_addr()?;
-        tokio::spawn(clawhold_api::serve(listener, Arc::clone(&bench.host), std::future::pending()));
-        let caller = bench.caller.clone();
-        // Kept for the process: the folder goes with it.
-        std::mem::forget(bench);
+        let (ours, caller) = over_http::served(bench).await?;
         anyhow::Ok((echo, ours, caller))
     })?;
     let path = format!("/v1/tenants/acme-corp/skills/{SKILL}/invoke");

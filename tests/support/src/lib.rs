@@ -8,3 +8,4 @@ pub mod crm;
 pub mod guest;
 pub mod postgres;
 pub mod redis;
+mod shell;

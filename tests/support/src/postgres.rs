@@ -2,14 +2,15 @@
 //! temporary folder. It ends with the process, however that ends. `CLAWHOLD_TEST_POSTGRES` names another server instead, as
 //! the address of a superuser.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::shell::Shell;
 
 /// The account that owns the tables of tests, and the one that a host works as.
 const OWNER: &str = "clawhold_test_owner";
@@ -128,8 +129,7 @@ pub fn programs() -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Stoppable {
     server: Server,
-    shell: Child,
-    said: BufReader<ChildStdout>,
+    shell: Shell,
     authority: Option<PathBuf>,
 }
 
@@ -155,9 +155,9 @@ impl Stoppable {
     fn begin(tls: bool) -> Result<Self> {
         let bin = programs().context(HOW_TO_INSTALL)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let (shell, said, authority) = begin(&bin, port, tls)?;
+        let (shell, authority) = begin(&bin, port, tls)?;
         let server = Server { at: format!("127.0.0.1:{port}"), superuser: None, bin };
-        Ok(Self { server, shell, said, authority })
+        Ok(Self { server, shell, authority })
     }
 
     /// The file with the certificate of whoever signed the server's.
@@ -181,21 +181,7 @@ impl Stoppable {
     ///
     /// When the server does not start again.
     pub fn tell(&mut self, word: &str) -> Result<()> {
-        let to = self.shell.stdin.as_mut().context("the shell has no input")?;
-        writeln!(to, "{word}")?;
-        let mut line = String::new();
-        self.said.read_line(&mut line)?;
-        if line != "done\n" {
-            bail!("{word}: {line}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Stoppable {
-    fn drop(&mut self) {
-        drop(self.shell.stdin.take());
-        let _either_way = self.shell.wait();
+        self.shell.tell(word)
     }
 }
 
@@ -295,26 +281,11 @@ fn start() -> Result<Server> {
     Ok(Server { at: format!("127.0.0.1:{port}"), superuser: None, bin })
 }
 
-type Begun = (Child, BufReader<ChildStdout>, Option<PathBuf>);
-
-fn begin(bin: &Path, port: u16, tls: bool) -> Result<Begun> {
-    let mut shell = Command::new("sh")
-        .args(["-c", SCRIPT, "sh"])
-        .arg(bin)
-        .arg(port.to_string())
-        .arg(if DURABLE.load(Ordering::Relaxed) { "on" } else { "off" })
-        .arg(if tls { "on" } else { "off" })
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("a shell cannot be started")?;
-    let mut said = String::new();
-    let mut lines = BufReader::new(shell.stdout.take().context("the shell has no output")?);
-    while lines.read_line(&mut said)? > 0 {
-        if said.ends_with("ready\n") {
-            let authority = said.lines().find_map(|line| line.strip_prefix("authority ")).map(PathBuf::from);
-            return Ok((shell, lines, authority));
-        }
-    }
-    bail!("the server did not start: {said}")
+fn begin(bin: &Path, port: u16, tls: bool) -> Result<(Shell, Option<PathBuf>)> {
+    let switch = |on| if on { "on" } else { "off" };
+    let (bin, port) = (bin.display().to_string(), port.to_string());
+    let arguments = [&*bin, &*port, switch(DURABLE.load(Ordering::Relaxed)), switch(tls)];
+    let (shell, said) = Shell::begin(SCRIPT, &arguments)?;
+    let authority = said.lines().find_map(|line| line.strip_prefix("authority ")).map(PathBuf::from);
+    Ok((shell, authority))
 }

@@ -1,11 +1,12 @@
 //! A real Redis for tests: private servers on free ports of loopback that keep nothing on disk and end with this process, however that
 //! ends.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+
+use crate::shell::Shell;
 
 /// Started by a shell that waits for the end of its input, which is the end of this process.
 const SCRIPT: &str = r#"
@@ -43,8 +44,7 @@ rm -rf "$T"
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
-    shell: Child,
-    said: BufReader<ChildStdout>,
+    shell: Shell,
 }
 
 impl Redis {
@@ -72,20 +72,8 @@ impl Redis {
             bail!("no redis-server; install the Debian package redis-server (`cargo xtask test` does, as root)");
         }
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut shell = Command::new("sh")
-            .args(["-c", SCRIPT, "sh", &port.to_string(), cluster])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("a shell cannot be started")?;
-        let mut said = BufReader::new(shell.stdout.take().context("the shell has no output")?);
-        let mut line = String::new();
-        while said.read_line(&mut line)? > 0 {
-            if line.ends_with("ready\n") {
-                return Ok(Self { port, shell, said });
-            }
-        }
-        bail!("redis-server did not start: {line}")
+        let (shell, _) = Shell::begin(SCRIPT, &[&port.to_string(), cluster])?;
+        Ok(Self { port, shell })
     }
 
     /// Its address.
@@ -99,14 +87,7 @@ impl Redis {
     ///
     /// When the server does not start again.
     pub fn tell(&mut self, word: &str) -> Result<()> {
-        let to = self.shell.stdin.as_mut().context("the shell has no input")?;
-        writeln!(to, "{word}")?;
-        let mut line = String::new();
-        self.said.read_line(&mut line)?;
-        if line != "done\n" {
-            bail!("{word}: {line}");
-        }
-        Ok(())
+        self.shell.tell(word)
     }
 
     /// What `redis-cli` says to a command.
@@ -117,12 +98,5 @@ impl Redis {
     pub fn ask(&self, command: &[&str]) -> Result<String> {
         let said = Command::new("redis-cli").arg("-p").arg(self.port.to_string()).args(command).output()?;
         Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.shell.stdin.take());
-        let _either_way = self.shell.wait();
     }
 }

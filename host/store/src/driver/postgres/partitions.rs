@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use clawhold_tenancy::audit::{Event, HOST_CHAIN, Outcome, RETAIN, Sealed, now_us};
-use clawhold_tenancy::{Actor, TraceId};
+use clawhold_tenancy::audit::HOST_CHAIN;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
 use super::{first_words, is_address, shown};
 use crate::error::failed;
+use crate::retention::retained;
 use crate::{StoreError, audit};
 
 /// Months to come that have a partition. 6: whoever runs `clawhold db maintain` once a month may forget it five times.
@@ -120,17 +120,7 @@ async fn remove(owner: &mut AnyConnection, partition: &str) -> Result<(), StoreE
         let chain: String = row.try_get("tenant_id").map_err(fail())?;
         let (first, last): (i64, i64) = (row.try_get("first").map_err(fail())?, row.try_get("last").map_err(fail())?);
         super::bind(&mut tx, &chain).await?;
-        let event = Event {
-            at_us: now_us(),
-            actor: Actor::Host("retention").to_string(),
-            action: RETAIN.to_owned(),
-            resource: format!("audit:{first}-{last}"),
-            outcome: Outcome::Success,
-            run: None,
-            trace: TraceId::random(),
-            detail: Sealed::NONE,
-        };
-        audit::append(&mut tx, &chain, &[&event]).await?;
+        audit::append(&mut tx, &chain, &[&retained(first, last)]).await?;
     }
     if chains.is_empty() {
         super::bind(&mut tx, HOST_CHAIN).await?;
