@@ -7,11 +7,11 @@ use std::time::Duration;
 use clawhold_tenancy::TenantId;
 use clawhold_tenancy::quota::{Account, Allowance, Amounts, Dimension, Lease, Over, Quota, RATE_COUNT, RATES};
 
-use crate::shared::{Against, Check, Run, Verdict};
+use crate::shared::{Against, Answer, Check, Count, Runs, Shared, Verdict};
 use crate::watch::{Observed, Watch};
 
-/// Ended runs that are told to the shared place at a time.
-const ENDED: usize = 1_000;
+/// How long news may wait for a check to go along with, in microseconds.
+const NEWS_WAIT_US: u64 = 25_000;
 
 /// One tenant's books.
 #[derive(Debug)]
@@ -42,18 +42,25 @@ struct State {
     pending: Pending,
     /// Since hosts went apart: the last lease before that, and what was used since. The shared place has heard of nothing of it.
     apart: Option<(u64, Account)>,
-    /// Runs of later leases than this began apart, and the shared place does not know them.
-    began_apart: Option<u64>,
 }
 
 /// What the shared place does not know yet.
 #[derive(Debug, Default)]
 struct Pending {
     changes: [i64; RATE_COUNT],
-    ended: Vec<u64>,
+    /// Runs here, as the shared place has it.
+    runs: i64,
+    /// Checks under way that may have added a run there.
+    asking: u64,
+    /// Since when there are news; zero if there are none.
+    since_us: u64,
     /// It was said that there is something.
     told: bool,
 }
+
+/// News are told later.
+#[derive(Debug)]
+pub(crate) struct Later;
 
 /// What a tenant uses of a dimension now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -174,10 +181,6 @@ impl Books {
     pub(crate) fn settle(&self, quota: &Quota, lease: Lease, used: &Amounts, now_us: u64) {
         let mut state = self.lock();
         let (reserved, number) = (*lease.reserved(), lease.number());
-        let is_run = self.shared && state.account.runs().iter().any(|(run, _)| *run == number);
-        if is_run && state.apart.as_ref().is_none_or(|(before, _)| number <= *before) {
-            state.pending.ended.push(number);
-        }
         self.changed(&mut state, number, &reserved, used);
         let State { account, watch, .. } = &mut *state;
         account.settle(lease, used);
@@ -275,8 +278,8 @@ impl Books {
 
     pub(crate) fn is_idle(&self, now_us: u64) -> bool {
         let mut state = self.lock();
-        let State { account, watch, quota, queued, pending, apart, .. } = &mut *state;
-        let told = pending.ended.is_empty() && pending.changes.iter().all(|change| *change == 0);
+        let told = !state.has_news();
+        let State { account, watch, quota, queued, apart, .. } = &mut *state;
         let is_idle = |account: &mut Account| quota.as_ref().is_none_or(|quota| account.is_idle(quota, now_us));
         self.memory.used() == 0
             && *queued == 0
@@ -314,65 +317,81 @@ impl Books {
         Some(over)
     }
 
-    /// A check for the shared place, with everything that it does not know yet. With `lasts` a run begins; gives its number.
+    /// Asks the shared place, and tells it everything that it does not know yet. With `run_until_us` a run is to begin; gives its number.
     pub(crate) fn check(
         &self,
-        host: &str,
+        place: &dyn Shared,
         quota: &Arc<Quota>,
         ask: &Amounts,
-        lasts: Option<Duration>,
+        run_until_us: Option<u64>,
         now_us: u64,
-    ) -> (Check, u64) {
+    ) -> (Answer, u64) {
         let mut state = self.lock();
         self.asked(&mut state, quota, quota);
         let number = state.account.number();
-        let most = quota.get(Dimension::ConcurrentRuns);
-        let run = lasts.map(|lasts| Run { name: run_name(host, number), most, lasts });
-        (self.checked(&mut state, host, quota, *ask, run, now_us), number)
+        (self.checked(&mut state, place, quota, *ask, run_until_us, now_us), number)
     }
 
-    /// Only to be called while hosts are together.
+    /// Only to be called while hosts are together. Asks under the lock, so that checks come in the order in which things happened.
     fn checked(
         &self,
         state: &mut State,
-        host: &str,
+        place: &dyn Shared,
         quota: &Quota,
         ask: Amounts,
-        run: Option<Run>,
+        run_until_us: Option<u64>,
         now_us: u64,
-    ) -> Check {
-        let State { pending, apart, began_apart, .. } = state;
-        if let Some((before, mut since)) = apart.take() {
-            began_apart.get_or_insert(before);
+    ) -> Answer {
+        let State { account, pending, apart, .. } = state;
+        if let Some((_, mut since)) = apart.take() {
             // What was used apart, as far as it has not run off.
             for (change, rate) in pending.changes.iter_mut().zip(RATES) {
                 *change = change.saturating_add_unsigned(since.used(quota, *rate, now_us));
             }
         }
-        let left = pending.ended.split_off(pending.ended.len().min(ENDED));
-        let ended = std::mem::replace(&mut pending.ended, left);
-        Check {
+        let here = account.used(quota, Dimension::ConcurrentRuns, now_us);
+        let known = std::mem::replace(&mut pending.runs, here.cast_signed());
+        let count = match pending.asking {
+            0 => Count::Are(here),
+            _ => Count::Change(here.cast_signed().saturating_sub(known)),
+        };
+        pending.asking += u64::from(run_until_us.is_some());
+        pending.since_us = 0;
+        let last = account.runs().iter().map(|(_, until)| *until).chain(run_until_us).max().unwrap_or(now_us);
+        place.check(Check {
             tenant: self.tenant.clone(),
             limits: RATES.iter().map(|rate| quota.amount(*rate)).collect::<Vec<_>>().try_into().unwrap_or_default(),
             ask,
-            run,
             changes: std::mem::take(&mut pending.changes),
-            ended: ended.into_iter().map(|number| run_name(host, number)).collect(),
-        }
+            runs: Runs {
+                count,
+                wants: run_until_us.is_some(),
+                most: quota.get(Dimension::ConcurrentRuns),
+                last: Duration::from_micros(last.saturating_sub(now_us)),
+            },
+        })
     }
 
-    /// A check that asks for nothing, if the shared place does not know everything.
-    pub(crate) fn flush(&self, host: &str, now_us: u64) -> Option<Check> {
+    /// Tells the shared place what it does not know, unless that is so new that a check may still take it along: then it is to be
+    /// asked again.
+    pub(crate) fn flush(&self, place: &dyn Shared, now_us: u64) -> Option<Result<Answer, Later>> {
         let mut state = self.lock();
         state.pending.told = false;
         let quota = state.quota.clone()?;
-        state.has_news().then(|| self.checked(&mut state, host, &quota, Amounts::default(), None, now_us))
+        if !state.has_news() {
+            return None;
+        }
+        if state.pending.since_us + NEWS_WAIT_US > now_us {
+            state.pending.told = true;
+            return Some(Err(Later));
+        }
+        Some(Ok(self.checked(&mut state, place, &quota, Amounts::default(), None, now_us)))
     }
 
-    /// There was no answer to a check: whether the run began there nobody knows, so that it is to end there. What else was told is
-    /// lost, or was heard; told again it could count twice.
-    pub(crate) fn lost(&self, number: u64) {
-        self.lock().pending.ended.push(number);
+    /// There was no answer to a check of a run: whether it counts there nobody knows, and the next one says how many there are. What
+    /// else was told is lost, or was heard; told again it could count twice.
+    pub(crate) fn lost(&self) {
+        self.lock().pending.answered(false);
     }
 
     /// Takes over how the shared place says that things are. What it does not know comes on top.
@@ -395,6 +414,9 @@ impl Books {
         now_us: u64,
     ) -> (Lease, Standing) {
         let mut state = self.lock();
+        if run_until_us.is_some() {
+            state.pending.answered(true);
+        }
         let lease = state.account.admit(number, ask, run_until_us);
         let calls = begun(&mut state, quota, run_until_us.is_some(), now_us);
         (lease, calls)
@@ -404,8 +426,8 @@ impl Books {
         self.lock().account.admit_more(lease, ask);
     }
 
-    /// The shared place has refused.
-    pub(crate) fn refuse(&self, quota: &Quota, against: Against, verdict: &Verdict, now_us: u64) -> Over {
+    /// The shared place has refused, a run or something else.
+    pub(crate) fn refuse(&self, quota: &Quota, against: Against, verdict: &Verdict, is_run: bool, now_us: u64) -> Over {
         let over = match against {
             Against::Runs => {
                 let dimension = Dimension::ConcurrentRuns;
@@ -416,17 +438,27 @@ impl Books {
                 Over { dimension, limit: quota.amount(dimension), used: verdict.used[at.min(RATE_COUNT - 1)], wait_us }
             }
         };
-        self.lock().watch.over(&over, now_us);
+        let mut state = self.lock();
+        if is_run {
+            state.pending.answered(false);
+        }
+        state.watch.over(&over, now_us);
         over
     }
 
     /// Whether somebody must be told that there is something to flush.
-    pub(crate) fn becomes_dirty(&self) -> bool {
+    pub(crate) fn becomes_dirty(&self, now_us: u64) -> bool {
         if !self.shared {
             return false;
         }
         let mut state = self.lock();
-        state.has_news() && !std::mem::replace(&mut state.pending.told, true)
+        if !state.has_news() {
+            return false;
+        }
+        if state.pending.since_us == 0 {
+            state.pending.since_us = now_us;
+        }
+        !std::mem::replace(&mut state.pending.told, true)
     }
 
     /// The hosts go on apart: of what is used, a part counts here.
@@ -443,22 +475,13 @@ impl Books {
         }
     }
 
-    /// The hosts are together again. Gives the checks that tell of what was used apart, and of the runs that began then.
-    pub(crate) fn join(&self, host: &str, now_us: u64) -> Vec<Check> {
+    /// The hosts are together again: tells of what was used apart, and of the runs under way.
+    pub(crate) fn join(&self, place: &dyn Shared, now_us: u64) -> Option<Answer> {
         let mut state = self.lock();
         // What was dirty while there was nobody to tell is told now.
         state.pending.told = false;
-        let Some(quota) = state.quota.clone() else { return Vec::new() };
-        let mut checks = vec![self.checked(&mut state, host, &quota, Amounts::default(), None, now_us)];
-        let Some(before) = state.began_apart.take() else { return checks };
-        let runs = state.account.runs().iter().copied();
-        let began: Vec<(u64, u64)> = runs.filter(|(number, until)| *number > before && *until > now_us).collect();
-        for (number, until) in began {
-            let lasts = Duration::from_micros(until - now_us);
-            let run = Run { name: run_name(host, number), most: u64::MAX >> 12, lasts };
-            checks.push(self.checked(&mut state, host, &quota, Amounts::default(), Some(run), now_us));
-        }
-        checks
+        let quota = state.quota.clone()?;
+        Some(self.checked(&mut state, place, &quota, Amounts::default(), None, now_us))
     }
 
     /// What other hosts' runs use of the tenant's memory.
@@ -480,21 +503,25 @@ impl Books {
 impl State {
     /// Whether there is something that the shared place has not heard.
     fn has_news(&self) -> bool {
-        !self.pending.ended.is_empty() || self.pending.changes.iter().any(|change| *change != 0) || self.apart.is_some()
+        let Self { account, pending, apart, .. } = self;
+        let runs = i64::try_from(account.runs().len()).unwrap_or(i64::MAX);
+        pending.runs != runs || pending.changes.iter().any(|change| *change != 0) || apart.is_some()
     }
 }
 
 impl Pending {
+    /// A check of a run was answered; `began` if it counts there now.
+    fn answered(&mut self, began: bool) {
+        self.asking = self.asking.saturating_sub(1);
+        self.runs += i64::from(began);
+    }
+
     fn change(&mut self, reserved: &Amounts, used: &Amounts) {
         for (change, (reserved, used)) in self.changes.iter_mut().zip(reserved.all().into_iter().zip(used.all())) {
             // Amounts are far below the ends of the type.
             *change = change.saturating_add_unsigned(used).saturating_sub_unsigned(reserved);
         }
     }
-}
-
-fn run_name(host: &str, number: u64) -> String {
-    format!("{host}-{number}")
 }
 
 /// A lease was admitted: how the tenant's calls stand now.

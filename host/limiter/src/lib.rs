@@ -39,7 +39,7 @@ use clawhold_tenancy::quota::{Amounts, Dimension, Over, Quota};
 
 pub use books::{Books, Held, Standing};
 pub use grant::{Deposit, Grant, Meter, Queued};
-pub use shared::{Against, Check, Run, Shared, Unreachable, Verdict};
+pub use shared::{Against, Answer, Check, Count, Runs, Shared, Unreachable, Verdict};
 pub use watch::{Observed, Warning};
 
 /// The accounts of all tenants that have used something lately.

@@ -1,6 +1,7 @@
 //! What a limiter of several hosts asks of the place that they share.
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,23 +17,32 @@ pub struct Check {
     pub limits: [u64; RATE_COUNT],
     /// What is to be reserved: all of it or nothing.
     pub ask: Amounts,
-    /// A run that is to count among those under way.
-    pub run: Option<Run>,
     /// What was used and not reserved, or reserved and not used.
     pub changes: [i64; RATE_COUNT],
-    /// Runs that have ended, by name.
-    pub ended: Vec<String>,
+    /// Runs under way on this host.
+    pub runs: Runs,
 }
 
-/// A run that begins.
+/// What a host says of a tenant's runs.
 #[derive(Debug, Clone)]
-pub struct Run {
-    /// A name that no other run under way has, on any host.
-    pub name: String,
-    /// How many there may be.
+pub struct Runs {
+    /// How many there are.
+    pub count: Count,
+    /// Whether one more is to begin.
+    pub wants: bool,
+    /// How many there may be on all hosts.
     pub most: u64,
-    /// How long it counts if nothing is heard of it.
-    pub lasts: Duration,
+    /// How long they count if nothing is heard of this host: until the last of them must have ended.
+    pub last: Duration,
+}
+
+/// How many runs a host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// So many.
+    Are(u64),
+    /// So many more or less than it said last: while checks are under way that may add one.
+    Change(i64),
 }
 
 /// What came of a check.
@@ -55,6 +65,9 @@ pub enum Against {
     Runs,
 }
 
+/// What the answer to a check is waited for with.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Verdict, Unreachable>> + Send>>;
+
 /// The shared place did not answer in time, or not as it should.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the shared limiter did not answer: {0}")]
@@ -63,8 +76,8 @@ pub struct Unreachable(pub String);
 /// A place that several hosts share. Each call is one atomic step there, by its clock.
 #[async_trait]
 pub trait Shared: Send + Sync + fmt::Debug {
-    /// Checks and reserves.
-    async fn check(&self, check: Check) -> Result<Verdict, Unreachable>;
+    /// Checks and reserves, in the order of the calls: it is asked before this returns, and goes on if nobody waits for the answer.
+    fn check(&self, check: Check) -> Answer;
 
     /// Says that this host lives, and tells how many do.
     async fn beat(&self) -> Result<u64, Unreachable>;

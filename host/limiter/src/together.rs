@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::Limiter;
-use crate::books::{Books, Standing};
+use crate::books::{Books, Later, Standing};
 use crate::grant::{Grant, Meter};
 use crate::shared::{Shared, Unreachable, Verdict, part_of};
 
-/// How long what was used may be unknown elsewhere. 50 ms: two hosts go beyond a limit by no more than what they use in that time and
-/// the time of an answer.
-const FLUSH: Duration = Duration::from_millis(50);
+/// How often what was used is told elsewhere. 25 ms, and what has just happened waits once for a check to go along with: two hosts go
+/// beyond a limit by no more than what they use in twice that time and the time of an answer.
+const FLUSH: Duration = Duration::from_millis(25);
 /// How often hosts say that they live, and how much memory they use.
 const BEAT: Duration = Duration::from_secs(1);
 /// Checks under way at a time that nobody waits for.
@@ -61,8 +61,8 @@ impl Limiter {
         let (limiter, books, quota) = (Arc::clone(self), self.books(tenant), Arc::clone(quota));
         // To the end even if the caller goes away: what others have settled goes along.
         let heard = tokio::spawn(async move {
-            let (check, _) = books.check(place.name(), &quota, &Amounts::default(), None, limiter.now());
-            limiter.heard(&books, place.check(check).await);
+            let (answer, _) = books.check(&*place, &quota, &Amounts::default(), None, limiter.now());
+            limiter.heard(&books, answer.await);
         });
         let _shown_as_it_was = heard.await;
     }
@@ -94,18 +94,17 @@ impl Limiter {
         let (limiter, place, quota) = (Arc::clone(self), Arc::clone(place), Arc::clone(quota));
         // To the end even if the caller goes away: what was reserved must be given back then.
         let reserved = tokio::spawn(async move {
-            let lasts = run_until.map(|until| until.saturating_duration_since(Instant::now()));
-            let (check, number) = books.check(place.name(), &quota, &ask, lasts, limiter.now());
-            let Some(verdict) = limiter.heard(&books, place.check(check).await) else {
-                if run_until.is_some() {
-                    books.lost(number);
+            let until = run_until.map(|until| limiter.at(until));
+            let (answer, number) = books.check(&*place, &quota, &ask, until, limiter.now());
+            let Some(verdict) = limiter.heard(&books, answer.await) else {
+                if until.is_some() {
+                    books.lost();
                 }
                 return limiter.reserve_here(books, &quota, &ask, run_until);
             };
             if let Some(against) = verdict.against {
-                return Err(books.refuse(&quota, against, &verdict, limiter.now()));
+                return Err(books.refuse(&quota, against, &verdict, until.is_some(), limiter.now()));
             }
-            let until = run_until.map(|until| limiter.at(until));
             let (lease, calls) = books.admit(&quota, number, &ask, until, limiter.now());
             Ok(Grant::new(Meter { limiter, books, quota }, lease, calls))
         });
@@ -146,12 +145,12 @@ impl Limiter {
             let (limiter, books_of, quota_of, ask_of) = (Arc::clone(self), Arc::clone(books), Arc::clone(quota), *ask);
             // A caller that goes away meanwhile has used what it asked for: that runs off.
             let heard = tokio::spawn(async move {
-                let (check, _) = books_of.check(place.name(), &quota_of, &ask_of, None, limiter.now());
-                limiter.heard(&books_of, place.check(check).await)
+                let (answer, _) = books_of.check(&*place, &quota_of, &ask_of, None, limiter.now());
+                limiter.heard(&books_of, answer.await)
             });
             if let Some(verdict) = heard.await.ok().flatten() {
                 if let Some(against) = verdict.against {
-                    return Err(books.refuse(quota, against, &verdict, self.now()));
+                    return Err(books.refuse(quota, against, &verdict, false, self.now()));
                 }
                 books.admit_more(lease, ask);
                 return Ok(());
@@ -177,7 +176,7 @@ impl Limiter {
     /// Something was used that the shared place does not know of.
     pub(crate) fn changed(&self, books: &Arc<Books>) {
         if let Some(of) = &self.together
-            && books.becomes_dirty()
+            && books.becomes_dirty(self.now())
         {
             // Nobody listens any more when the runtime ends.
             let _at_the_end = of.dirty.send(Arc::clone(books));
@@ -205,10 +204,9 @@ impl Limiter {
         of.apart.store(false, Ordering::Release);
         tracing::info!(hosts = of.hosts.load(Ordering::Relaxed), "hosts share their quotas again");
         for books in known {
-            for check in books.join(of.place.name(), now) {
-                if self.heard(&books, of.place.check(check).await).is_none() {
-                    return;
-                }
+            let Some(answer) = books.join(&*of.place, now) else { continue };
+            if self.heard(&books, answer.await).is_none() {
+                return;
             }
         }
     }
@@ -216,14 +214,13 @@ impl Limiter {
 
 /// Tells the shared place what it does not know, and that this host lives, as long as there is a limiter.
 async fn keep(limiter: Weak<Limiter>, mut dirty: mpsc::UnboundedReceiver<Arc<Books>>) {
-    let mut beat = Instant::now();
+    let (mut beat, mut books) = (Instant::now(), Vec::new());
     loop {
         let Some(limiter) = limiter.upgrade() else { return };
-        let mut books = Vec::new();
         while let Ok(one) = dirty.try_recv() {
             books.push(one);
         }
-        limiter.flush(books).await;
+        books = limiter.flush(books).await;
         if Instant::now() >= beat {
             beat = Instant::now() + BEAT;
             limiter.beat().await;
@@ -234,22 +231,27 @@ async fn keep(limiter: Weak<Limiter>, mut dirty: mpsc::UnboundedReceiver<Arc<Boo
 }
 
 impl Limiter {
-    async fn flush(self: &Arc<Self>, dirty: Vec<Arc<Books>>) {
-        let mut telling = JoinSet::new();
+    /// Gives those whose news are to be told later.
+    async fn flush(self: &Arc<Self>, dirty: Vec<Arc<Books>>) -> Vec<Arc<Books>> {
+        let (mut telling, mut later) = (JoinSet::new(), Vec::new());
         for books in dirty {
-            let Some(place) = self.place().cloned() else { return };
-            let Some(check) = books.flush(place.name(), self.now()) else { continue };
+            let Some(place) = self.place().cloned() else { return later };
+            let answer = match books.flush(&*place, self.now()) {
+                Some(Ok(answer)) => answer,
+                Some(Err(Later)) => {
+                    later.push(books);
+                    continue;
+                }
+                None => continue,
+            };
             if telling.len() >= AT_ONCE {
                 telling.join_next().await;
             }
             let limiter = Arc::clone(self);
-            telling.spawn(async move {
-                limiter.heard(&books, place.check(check).await);
-                // More runs may have ended than are told at a time.
-                limiter.changed(&books);
-            });
+            telling.spawn(async move { limiter.heard(&books, answer.await) });
         }
         while telling.join_next().await.is_some() {}
+        later
     }
 
     async fn beat(self: &Arc<Self>) {
