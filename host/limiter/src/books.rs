@@ -154,12 +154,15 @@ impl Books {
         }
     }
 
+    /// Something is going to be charged under this quota, without asking before.
+    pub(crate) fn know(&self, quota: &Arc<Quota>) {
+        self.lock().know(quota);
+    }
+
     /// Somebody asks under this quota, of which so much holds here.
     fn asked(&self, state: &mut State, whole: &Arc<Quota>, here: &Quota) {
         self.memory.set_most(here.amount(Dimension::Memory).saturating_sub(state.elsewhere));
-        if state.quota.as_ref().is_none_or(|known| !Arc::ptr_eq(known, whole)) {
-            state.quota = Some(Arc::clone(whole));
-        }
+        state.know(whole);
     }
 
     pub(crate) fn reserve_more(
@@ -501,6 +504,12 @@ impl Books {
 }
 
 impl State {
+    fn know(&mut self, quota: &Arc<Quota>) {
+        if self.quota.as_ref().is_none_or(|known| !Arc::ptr_eq(known, quota)) {
+            self.quota = Some(Arc::clone(quota));
+        }
+    }
+
     /// Whether there is something that the shared place has not heard.
     fn has_news(&self) -> bool {
         let Self { account, pending, apart, .. } = self;

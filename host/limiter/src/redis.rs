@@ -30,13 +30,38 @@ const LIVES_MS: u64 = 5_000;
 /// Checks in one call: at some 8 µs each they keep Redis from others for half a millisecond.
 const IN_ONE: usize = 64;
 /// Calls under way at a time, so that one is worked on while another travels.
-const UNDER_WAY: usize = 3;
+const UNDER_WAY: usize = 2;
 /// Bytes of an answer to one check.
 const VERDICT: usize = 8 * (3 + RATE_COUNT);
 /// What all keys begin with.
 const PREFIX: &str = "clawhold:";
 
-static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/check.lua")));
+static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(&written_out(include_str!("redis/check.lua"))));
+
+/// The script for as many rates as there are; see there.
+fn written_out(text: &str) -> String {
+    let mut script = String::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("--")) {
+        if let Some(line) = line.strip_suffix("--*") {
+            (1..=RATE_COUNT).for_each(|rate| script += &(line.replace('#', &rate.to_string()) + "\n"));
+        } else {
+            let line = line.replace('@', &RATE_COUNT.to_string());
+            script.extend(line.split('$').enumerate().map(listed));
+            script.push('\n');
+        }
+    }
+    script
+}
+
+/// What stands behind a `$`: a name, of which each rate has its own.
+fn listed((at, text): (usize, &str)) -> String {
+    if at == 0 {
+        return text.to_owned();
+    }
+    let (name, rest) = text.split_at(text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let names: Vec<String> = (1..=RATE_COUNT).map(|rate| format!("{name}{rate}")).collect();
+    names.join(", ") + rest
+}
 
 /// Says that a host lives and counts those that do.
 static BEAT: LazyLock<Script> = LazyLock::new(|| {

@@ -118,7 +118,10 @@ impl Limiter {
 
     /// Charges a tenant for what is no run. Of a tenant that exists.
     pub fn meter(self: &Arc<Self>, tenant: &TenantId, quota: &Arc<Quota>) -> Meter {
-        Meter { limiter: Arc::clone(self), books: self.books(tenant), quota: Arc::clone(quota) }
+        let books = self.books(tenant);
+        // Others hear of what is charged by the quota that it counts against.
+        books.know(quota);
+        Meter { limiter: Arc::clone(self), books, quota: Arc::clone(quota) }
     }
 
     fn reserve_here(

@@ -58,6 +58,9 @@ const MEMORY_BYTES: u64 = 128 * MIB;
 /// in Rust has; what is beyond is given back.
 const TABLE_KEPT_BYTES: usize = 16 << 10;
 
+/// How long it takes to give back as much memory as a run may have. 100 ms: a gigabyte, with a few to spare.
+const LONGEST_CLEARING: Duration = Duration::from_millis(100);
+
 /// What a piece of the host's own work for a tenant may take; who asks for it bounds it. 2 s.
 const LONGEST_CHORE: Duration = Duration::from_secs(2);
 
@@ -115,6 +118,8 @@ pub struct Sandbox<T: Send + 'static> {
     pub(crate) gate: Arc<Gate>,
     /// Turns at the host's own work for tenants, such as checking large values.
     pub(crate) chores: Arc<Gate>,
+    /// Turns at giving back much memory, which the kernel does in one go.
+    pub(crate) clearings: Arc<Gate>,
     pub(crate) clock: Arc<Clock>,
     cut: watch::Sender<bool>,
     guests: Guests,
@@ -147,6 +152,7 @@ impl<T: Send + 'static> Sandbox<T> {
             run_slots: settings.slots,
             gate,
             chores: Gate::of_turns(LONGEST_CHORE),
+            clearings: Gate::of_turns(LONGEST_CLEARING),
             clock,
             cut: watch::Sender::new(false),
             guests: Guests(Some(guests)),

@@ -29,6 +29,10 @@ pub(crate) struct Invoke {
 /// The longest wait between two tries that is added to what the host asked for: 10 s.
 const MOST_MORE: Duration = Duration::from_secs(10);
 
+fn most_more(tried: u32) -> Duration {
+    (Duration::from_millis(250) * 2_u32.saturating_pow(tried)).min(MOST_MORE)
+}
+
 /// Calls `ask` again as long as the host says later and there are tries left. Whoever waits for the same quota should not come back at
 /// the same time: to what the host asked for comes a random part of a time that doubles.
 fn patiently(tries: u32, mut ask: impl FnMut() -> Result<Value, Failure>) -> Result<Value, Failure> {
@@ -36,8 +40,7 @@ fn patiently(tries: u32, mut ask: impl FnMut() -> Result<Value, Failure>) -> Res
     loop {
         match ask() {
             Err(Failure::Later { said, after, .. }) if tried < tries => {
-                let more = (Duration::from_millis(250) * 2_u32.saturating_pow(tried)).min(MOST_MORE);
-                let wait = after + more.mul_f64(fastrand::f64());
+                let wait = after + most_more(tried).mul_f64(fastrand::f64());
                 tried += 1;
                 let first = said.lines().next().unwrap_or_default();
                 eprintln!("{}; try {tried} of {tries} in {:.1} s", plain(first), wait.as_secs_f64());
@@ -121,5 +124,47 @@ impl Run {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// How long a call took that was told `later` so many times before it went through, and how often it was asked.
+    fn after(later: u32, tries: u32) -> (Duration, u32, bool) {
+        let (began, mut asked) = (Instant::now(), 0);
+        let answer = patiently(tries, || {
+            asked += 1;
+            if asked <= later {
+                let after = Duration::from_millis(20);
+                return Err(Failure::Later { said: "a quota is used up".to_owned(), after, refused: true });
+            }
+            Ok(Value::Null)
+        });
+        (began.elapsed(), asked, answer.is_ok())
+    }
+
+    #[test]
+    fn whoever_retries_waits_as_told_and_a_random_time_more_and_gives_up_in_the_end() {
+        let waits: Vec<Duration> = (0..5).map(|_| after(1, 1).0).collect();
+        assert!(waits.iter().all(|wait| *wait >= Duration::from_millis(20)), "{waits:?}");
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*most > *least + Duration::from_millis(5), "they come back together: {waits:?}");
+        assert_eq!(after(2, 1).1, 2, "once more, and no more");
+        assert!(!after(2, 1).2 && after(1, 1).2);
+        assert_eq!([0, 1, 5, 6, u32::MAX].map(|tried| most_more(tried).as_millis()), [250, 500, 8_000, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_tried_again() {
+        let mut asked = 0;
+        let answer = patiently(5, || {
+            asked += 1;
+            Err(anyhow!("no such skill").into())
+        });
+        assert!(answer.is_err() && asked == 1);
     }
 }

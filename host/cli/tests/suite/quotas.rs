@@ -77,6 +77,58 @@ fn an_operator_sets_a_quota_and_an_admin_sees_what_is_used() {
 }
 
 #[test]
+fn a_screen_that_is_watched_follows() {
+    let (prepared, _serving) = prepared("");
+    let greet = ["invoke", "acme-corp", "hello.greet", "{\"name\": \"Ada\"}"];
+    let mut watching = prepared
+        .desk
+        .command(crate::CLAWHOLD)
+        .args(["usage", "acme-corp", "--watch", "--every", "1"])
+        .env("CLAWHOLD_TOKEN", &prepared.admin)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(watching.stdout.take().unwrap()));
+    let (mut seen, mut screens) = (Vec::new(), 0);
+    for line in lines.map_while(Result::ok) {
+        if line.starts_with("acme-corp") {
+            screens += 1;
+            assert!(screens < 20, "it is called and not shown");
+        }
+        if line.starts_with("hello.greet") {
+            seen.push(line.split_whitespace().nth(1).unwrap().to_owned());
+            if seen.last().is_some_and(|calls| calls == "2") {
+                break;
+            }
+        }
+        // Each call after a screen without it.
+        if line.starts_with("max_skill_calls_per_minute") && screens <= 2 {
+            assert_eq!(prepared.says(&prepared.admin, &greet).1, 0);
+        }
+    }
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    assert_eq!(seen.last().unwrap(), "2", "{seen:?}");
+}
+
+#[test]
+fn use_of_a_host_that_was_killed_is_exact_to_one_interval() {
+    let (prepared, serving) = prepared("");
+    let greet = ["invoke", "acme-corp", "hello.greet", "{\"name\": \"Ada\"}"];
+    for _ in 0..3 {
+        assert_eq!(prepared.says(&prepared.admin, &greet).1, 0);
+    }
+    // What is counted is written every ten seconds.
+    std::thread::sleep(std::time::Duration::from_secs(11));
+    // It is killed when this is dropped.
+    drop(serving);
+    let _serving = prepared.desk.serve("clawhold serve --dev --config clawhold.yaml");
+    let (json, _) = prepared.says(&prepared.admin, &["--json", "usage", "acme-corp"]);
+    let usage: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(usage["skills"][0]["calls"], 3, "{usage}");
+}
+
+#[test]
 fn metrics_pass_the_check_of_prometheus_itself() {
     let port = free_port();
     let (prepared, _serving) = prepared(&format!("operations_listen: 127.0.0.1:{port}\n"));

@@ -330,3 +330,54 @@ async fn calls_that_are_used_up_are_refused_without_asking() {
     }
     assert!(commands() - before < 300, "{}", commands() - before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_used_on_the_way_goes_beyond_a_limit_by_what_the_other_host_uses_in_a_moment() {
+    let server = Server::start().unwrap();
+    let two = two(&server).await;
+    let quota = quota(&[(Dimension::AuditRecords, 600)]);
+    let (began, mut charging) = (Instant::now(), JoinSet::new());
+    for limiter in &two {
+        let meter = limiter.meter(&tenant("acme-corp"), &quota);
+        charging.spawn(async move {
+            let mut charged = 0;
+            while began.elapsed() < Duration::from_secs(2) {
+                charged += u64::from(meter.charge(&Amounts::of(Dimension::AuditRecords, 1)).is_ok());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            charged
+        });
+    }
+    let charged: u64 = charging.join_all().await.into_iter().sum();
+    // Ten a second run off. Each host writes at most one a millisecond, and has heard of the other's after 50 ms and an answer.
+    let most = 600 + 10 * (began.elapsed().as_secs() + 1) + 150;
+    assert!((600..=most).contains(&charged), "{charged} and not {most} at most");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_of_redis_that_jumps_an_hour_locks_nobody_out_and_lets_in_no_more_than_the_limit() {
+    let server = Server::start().unwrap();
+    let limiter = limiter(&server.url(), "one");
+    let quota = quota(&[(Dimension::SkillCalls, 60), (Dimension::ConcurrentRuns, 1000)]);
+    // The clock itself cannot be set here: the time in the state is, the other way.
+    let jump = |hours: i64| {
+        let script = "local s = {struct.unpack('<ddddddd', redis.call('GET', KEYS[1]))} \
+                      redis.call('SET', KEYS[1], struct.pack('<ddddddd', s[1], s[2], s[3], s[4], s[5], s[6], \
+                      s[7] - ARGV[1] * 3600000000), 'KEEPTTL') return 'done'";
+        let said = server.ask(&["eval", script, "1", "clawhold:{acme-corp}:state", &hours.to_string()]).unwrap();
+        assert_eq!(said, "done");
+    };
+    assert!((60..=62).contains(&burst(&limiter, &quota).await));
+    // All runs have ended, and that was told.
+    assert!(becomes(async || runs(&limiter, &quota).await == 0).await);
+    jump(-1);
+    limiter.refresh(&tenant("acme-corp"), &quota).await;
+    let at_once = burst(&limiter, &quota).await;
+    assert!(at_once <= 2, "{at_once}: back by an hour gives nothing away");
+    assert!(becomes(async || call(&limiter, &quota, LONG).await.is_ok()).await, "and nobody waits for an hour");
+    assert!(becomes(async || runs(&limiter, &quota).await == 0).await);
+    jump(1);
+    limiter.refresh(&tenant("acme-corp"), &quota).await;
+    let again = burst(&limiter, &quota).await;
+    assert!((58..=63).contains(&again), "{again}: an hour on it is the limit once, and not sixty times");
+}
