@@ -40,6 +40,8 @@ pub(crate) struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<Vec<String>>,
     log_dropped: u64,
+    /// Values of secrets that were found in what the run gave away, and where. They were taken out.
+    leaks: Vec<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -98,5 +100,6 @@ fn view(run: &Record) -> RunView {
         egress: run.egress.clone(),
         log: None,
         log_dropped: run.log_dropped,
+        leaks: run.leaks.clone(),
     }
 }

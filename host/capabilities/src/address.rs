@@ -27,11 +27,7 @@ pub struct RefusedAddress {
 impl fmt::Display for RefusedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a {} address", self.kind)?;
-        f.write_str(if self.can_be_opened {
-            ", which skills may not reach; an operator can open the range under `egress.open`"
-        } else {
-            ", which skills may never reach"
-        })
+        f.write_str(if self.can_be_opened { ", which skills may not reach" } else { ", which skills may never reach" })
     }
 }
 

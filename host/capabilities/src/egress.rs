@@ -1,54 +1,206 @@
-//! The network: resolve, check the address, connect to that address, and to no other.
+//! The network: resolve, check the addresses, connect to one of them, and to no other.
 //!
-//! One connection serves one request and is closed. Nothing is pooled, so nothing crosses tenants; no redirect is
-//! followed; no proxy is read from the environment.
+//! Connections serve several requests, of one tenant to one origin: each tenant has a client of its own, with its connections, its
+//! names and its share. No redirect is followed here, and no proxy is read from the environment.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+mod body;
+mod connector;
+mod names;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use clawhold_sandbox::contract::clawhold::skill::http::Rule;
-use http::{HeaderValue, Request, header};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use clawhold_tenancy::TenantId;
+use clawhold_tenancy::policy::{Denial, Method};
+use hickory_resolver::TokioResolver;
+use http::{HeaderValue, Request, Uri, header};
+use http_body_util::Full;
+use hyper::body::Body as _;
+use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ipnet::IpNet;
+use moka::sync::Cache;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use url::{Host, Url};
+use url::Url;
 
 use crate::address::AddressRule;
 use crate::http::{Bounds, Incoming, Outgoing, Transport, TransportError};
+use connector::Connector;
+use names::Names;
 
-/// Addresses of one name that are tried.
-const ATTEMPTS: usize = 4;
-/// Names that are looked up at a time, over all tenants.
-const LOOKUPS: usize = 64;
-/// One address that does not answer must not use up the time of the others.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection waits for its next request. Shorter than what common servers wait, so that few are closed under a request.
+const IDLE: Duration = Duration::from_secs(30);
+/// Connections to one origin that wait.
+const IDLE_CONNECTIONS: usize = 4;
+/// Tenants that have a client at a time, and how long one is kept that is not used.
+const TENANTS: u64 = 10_000;
+const UNUSED: Duration = Duration::from_mins(2);
 /// Header fields of an answer, and bytes that are buffered of them. Peers have been seen to send 100,000.
 const RESPONSE_HEADERS: usize = 128;
-const RESPONSE_HEADER_BYTES: usize = 64 * 1024;
+const RESPONSE_HEADER_BYTES: u32 = 64 * 1024;
+
+/// Who certifies servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Roots {
+    /// Whom the system trusts; where it names nobody, whom Mozilla trusts.
+    #[default]
+    Platform,
+    /// Whom Mozilla trusts, as of this release.
+    Bundled,
+    /// The certificates in a PEM file, and nobody else.
+    File(PathBuf),
+}
+
+/// What the operator says of the way out.
+#[derive(Debug, Clone)]
+pub struct EgressSettings {
+    /// Which addresses skills may reach.
+    pub rule: AddressRule,
+    /// What is open to single tenants beside that.
+    pub tenants: HashMap<TenantId, Vec<IpNet>>,
+    /// DNS servers; the system's if there are none.
+    pub dns: Vec<SocketAddr>,
+    /// An HTTP proxy, `http://host:port`, which is asked for a tunnel to the address that was checked.
+    pub proxy: Option<Uri>,
+    /// Who certifies servers.
+    pub roots: Roots,
+    /// Requests of one tenant at a time.
+    pub at_once: usize,
+    /// How long the first byte of an answer may take.
+    pub first_byte: Duration,
+}
+
+impl Default for EgressSettings {
+    fn default() -> Self {
+        Self {
+            rule: AddressRule::default(),
+            tenants: HashMap::new(),
+            dns: Vec::new(),
+            proxy: None,
+            roots: Roots::default(),
+            at_once: 64,
+            first_byte: Duration::from_secs(30),
+        }
+    }
+}
 
 /// The real network.
 pub struct Egress {
-    rule: AddressRule,
+    settings: EgressSettings,
+    resolver: Arc<TokioResolver>,
     tls: TlsConnector,
-    lookups: Arc<Semaphore>,
+    tenants: Cache<TenantId, Arc<TenantClient>>,
+}
+
+/// One tenant's way out.
+struct TenantClient {
+    connector: Connector,
+    client: Client<Connector, Full<Bytes>>,
+    places: Semaphore,
+}
+
+/// Why there is no connection. Nothing was sent.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+struct Refusal {
+    rule: Rule,
+    message: String,
+    denial: Option<Denial>,
+}
+
+fn refusal(rule: Rule, message: impl Into<String>) -> Refusal {
+    Refusal { rule, message: message.into(), denial: None }
+}
+
+impl From<Refusal> for TransportError {
+    fn from(Refusal { rule, message, denial }: Refusal) -> Self {
+        Self { rule, message, sent: false, denial }
+    }
 }
 
 impl Egress {
-    /// Reaches public addresses and what the operator opened. Trusts the roots that Mozilla trusts.
-    pub fn new(rule: AddressRule) -> Self {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Self { rule, tls: TlsConnector::from(Arc::new(tls)), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    /// A way out under these settings. On a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the system's DNS configuration or the roots cannot be read.
+    pub fn new(settings: EgressSettings) -> anyhow::Result<Self> {
+        let resolver = names::resolver(&settings.dns)
+            .context("the system's DNS servers cannot be read; name some under `egress.dns`")?;
+        let roots = roots(&settings.roots)?;
+        let mut tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let tenants = Cache::builder().max_capacity(TENANTS).time_to_idle(UNUSED).build();
+        Ok(Self { settings, resolver: Arc::new(resolver), tls: TlsConnector::from(Arc::new(tls)), tenants })
+    }
+
+    fn client(&self, tenant: &TenantId) -> Arc<TenantClient> {
+        self.tenants.get_with_by_ref(tenant, || {
+            let mut rule = self.settings.rule.clone();
+            rule.open.extend(self.settings.tenants.get(tenant).into_iter().flatten());
+            let names = Names::new(Arc::clone(&self.resolver));
+            let connector = Connector::new(tenant.clone(), rule, names, self.tls.clone(), self.settings.proxy.clone());
+            let client = Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS)
+                .timer(TokioTimer::new())
+                .http1_max_headers(RESPONSE_HEADERS)
+                .http1_max_buf_size(RESPONSE_HEADER_BYTES as usize)
+                .http2_max_header_list_size(RESPONSE_HEADER_BYTES)
+                .set_host(false)
+                .build(connector.clone());
+            Arc::new(TenantClient { connector, client, places: Semaphore::new(self.settings.at_once) })
+        })
+    }
+
+    async fn exchange(&self, request: Outgoing, most: u64, sent: &mut bool) -> Result<Incoming, TransportError> {
+        let tenant = self.client(&request.tenant);
+        let Ok(_place) = tenant.places.try_acquire() else {
+            let most = self.settings.at_once;
+            let why = format!("the tenant has {most} requests under way, and may have no more; try again");
+            return Err(fail(Rule::Budget, why, false));
+        };
+        let is_head = request.method == Method::Head;
+        // Whoever says how it wants the body coded gets it as it comes.
+        let decodes = !request.headers.contains_key(header::ACCEPT_ENCODING);
+        let mut message = message(request)?;
+        let connected = capture_connection(&mut message);
+        let answering = tenant.client.request(message);
+        let answer = match tokio::time::timeout(self.settings.first_byte, answering).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(unanswered(&error)),
+            Err(_) => {
+                *sent = connected.connection_metadata().is_some();
+                let limit = self.settings.first_byte.as_secs();
+                return Err(fail(Rule::Deadline, format!("there was no answer within {limit} s"), *sent));
+            }
+        };
+        *sent = true;
+        let (mut head, body) = answer.into_parts();
+        let fields: u64 = head.headers.iter().map(|(n, v)| (n.as_str().len() + v.len()) as u64).sum();
+        if head.headers.len() > RESPONSE_HEADERS || fields > most.min(RESPONSE_HEADER_BYTES.into()) {
+            return Err(fail(Rule::Size, "the answer has more, or larger, header fields than are taken", true));
+        }
+        let (body, wire) = if is_head || body.is_end_stream() {
+            (Bytes::new(), 0)
+        } else {
+            let decoded = body::read(&mut head.headers, body, most - fields, decodes).await?;
+            (decoded.body, decoded.wire)
+        };
+        Ok(Incoming { status: head.status.as_u16(), headers: head.headers, body, wire_bytes: fields + wire })
     }
 }
 
@@ -58,207 +210,103 @@ impl Transport for Egress {
         let mut sent = false;
         let exchange = self.exchange(request, bounds.response_bytes, &mut sent);
         let ended = tokio::time::timeout_at(bounds.deadline.into(), exchange).await;
-        ended.unwrap_or_else(|_| Err(fail(Rule::Deadline, "the time for the request is over", sent)))
+        // Whether the deadline found it before or behind the connection is not known: it may have been sent.
+        ended.unwrap_or_else(|_| Err(fail(Rule::Deadline, "the time for the request is over", true)))
+    }
+
+    async fn check(&self, tenant: &TenantId, url: &Url) -> Result<(), TransportError> {
+        Ok(self.client(tenant).connector.check(url).await?)
     }
 }
 
-impl Egress {
-    async fn exchange(&self, request: Outgoing, most: u64, sent: &mut bool) -> Result<Incoming, TransportError> {
-        let stream = self.connect(&request.url).await?;
-        if request.url.scheme() == "http" {
-            return converse(stream, request, most, sent).await;
-        }
-        let host = request.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| fail(Rule::InvalidRequest, "the host has no name that a certificate can carry", false))?;
-        let stream =
-            self.tls.connect(name, stream).await.map_err(|e| fail(Rule::Tls, format!("no TLS: {e}"), false))?;
-        converse(stream, request, most, sent).await
-    }
-
-    /// The system's resolver, which cannot be interrupted: a place is taken until it has answered, also when the run is
-    /// over by then, so that unanswered names do not use up the threads that everybody needs.
-    async fn resolve(&self, name: String, port: u16) -> Result<Vec<IpAddr>, TransportError> {
-        let failed = |name: &str| fail(Rule::Dns, format!("{name} cannot be resolved"), false);
-        let place = Arc::clone(&self.lookups).acquire_owned().await.map_err(|_| failed(&name))?;
-        let asked = name.clone();
-        let looked_up = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            (asked.as_str(), port).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
-        });
-        looked_up.await.ok().and_then(Result::ok).ok_or_else(|| failed(&name))
-    }
-
-    /// A connection to an address that was checked, and that the name led to a moment ago.
-    async fn connect(&self, url: &Url) -> Result<TcpStream, TransportError> {
-        let port = url.port_or_known_default().unwrap_or(443);
-        let found: Vec<IpAddr> = match url.host() {
-            Some(Host::Ipv4(v4)) => vec![v4.into()],
-            Some(Host::Ipv6(v6)) => vec![v6.into()],
-            Some(Host::Domain(name)) => self.resolve(name.to_owned(), port).await?,
-            None => Vec::new(),
-        };
-        let mut refused = None;
-        let mut tried = None;
-        for ip in found.into_iter().take(64) {
-            match self.rule.check(ip) {
-                Err(why) => refused = Some(why.to_string()),
-                Ok(false) if url.scheme() == "http" => {
-                    refused = Some(
-                        "a public address, and plain http goes only to ranges that the operator opened; use https"
-                            .to_owned(),
-                    );
-                }
-                Ok(_) if tried.as_ref().is_some_and(|(count, _)| *count >= ATTEMPTS) => break,
-                Ok(_) => {
-                    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(SocketAddr::new(ip, port))).await {
-                        Ok(Ok(stream)) => {
-                            let _best_effort = stream.set_nodelay(true);
-                            return Ok(stream);
-                        }
-                        Ok(Err(error)) => tried = Some((tried.map_or(1, |(n, _)| n + 1), error.to_string())),
-                        Err(_) => tried = Some((tried.map_or(1, |(n, _)| n + 1), "no answer".to_owned())),
-                    }
-                }
-            }
-        }
-        let host = url.host_str().unwrap_or_default();
-        Err(match (tried, refused) {
-            (Some((_, error)), _) => fail(Rule::Connect, format!("no connection to {host}: {error}"), false),
-            (None, Some(why)) => fail(Rule::Address, format!("{host} is {why}"), false),
-            (None, None) => fail(Rule::Dns, format!("{host} has no address"), false),
-        })
-    }
-}
-
-async fn converse<S>(stream: S, request: Outgoing, most: u64, sent: &mut bool) -> Result<Incoming, TransportError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut client = http1::Builder::new();
-    client.max_headers(RESPONSE_HEADERS).max_buf_size(RESPONSE_HEADER_BYTES);
-    let (mut sender, connection) = client
-        .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
-        .await
-        .map_err(|e| fail(Rule::Protocol, format!("no HTTP: {e}"), false))?;
-    // The connection ends with this exchange, also when the run is dropped in the middle of it.
-    let _driver = EndsOnDrop(tokio::spawn(async move {
-        let _closed = connection.await;
-    }));
-    let request = message(request)?;
-    *sent = true;
-    let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
-    let (head, mut body) = answer.into_parts();
-    let mut size: u64 = head.headers.iter().map(|(n, v)| (n.as_str().len() + v.len()) as u64).sum();
-    let mut whole = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| broken(&e))?;
-        if let Ok(data) = frame.into_data() {
-            size += data.len() as u64;
-            if size > most {
-                return Err(fail(Rule::Size, format!("the answer is larger than {most} bytes"), true));
-            }
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok(Incoming { status: head.status.as_u16(), headers: head.headers, body: whole.into() })
-}
-
+/// The request as the client takes it. The URL was read once, by the parser that the policy saw it through: whoever reads it again here
+/// must come to the same host and port.
 fn message(request: Outgoing) -> Result<Request<Full<Bytes>>, TransportError> {
     let invalid = |what: &str| fail(Rule::InvalidRequest, format!("the {what} cannot be sent"), false);
-    let url = &request.url;
+    let Outgoing { method, url, headers, body, .. } = request;
+    let host = url.host_str().ok_or_else(|| invalid("host"))?;
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    let authority = match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (Some(host), None) => host.to_owned(),
-        (None, _) => return Err(invalid("host")),
-    };
-    let mut message = Request::builder()
-        .method(request.method.as_str())
-        .uri(target)
-        .body(Full::new(request.body))
-        .map_err(|_| invalid("URL"))?;
-    let headers = message.headers_mut();
-    *headers = request.headers;
-    headers.insert(header::HOST, HeaderValue::try_from(authority).map_err(|_| invalid("host"))?);
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    headers.entry(header::ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
-    headers
-        .entry(header::USER_AGENT)
-        .or_insert(HeaderValue::from_static(concat!("clawhold/", env!("CARGO_PKG_VERSION"))));
+    let to = Uri::builder().scheme(url.scheme()).authority(authority.as_str()).path_and_query(target).build();
+    let to = to.ok().filter(|to| is_the_same(to, &url)).ok_or_else(|| invalid("URL"))?;
+    let mut message =
+        Request::builder().method(method.as_str()).uri(to).body(Full::new(body)).map_err(|_| invalid("URL"))?;
+    let fields = message.headers_mut();
+    *fields = headers;
+    fields.insert(header::HOST, HeaderValue::try_from(authority).map_err(|_| invalid("host"))?);
+    fields.entry(header::ACCEPT_ENCODING).or_insert(HeaderValue::from_static(body::ACCEPTED));
     Ok(message)
 }
 
-fn broken(error: &hyper::Error) -> TransportError {
-    let rule = if error.is_parse_too_large() { Rule::Size } else { Rule::Protocol };
-    fail(rule, format!("the exchange broke off: {error}"), true)
+fn is_the_same(uri: &Uri, url: &Url) -> bool {
+    uri.host() == url.host_str()
+        && uri.port_u16() == url.port()
+        && uri.path() == url.path()
+        && uri.query() == url.query()
+}
+
+/// Why the client has no answer.
+fn unanswered(error: &ClientError) -> TransportError {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut last = String::new();
+    while let Some(error) = at {
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return refusal.clone().into();
+        }
+        if error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large) {
+            return fail(Rule::Size, "the answer has more, or larger, header fields than are taken", true);
+        }
+        last = error.to_string();
+        at = error.source();
+    }
+    let sent = !error.is_connect();
+    let rule = if sent { Rule::Protocol } else { Rule::Connect };
+    fail(rule, format!("the exchange broke off: {last}"), sent)
 }
 
 fn fail(rule: Rule, message: impl Into<String>, sent: bool) -> TransportError {
-    TransportError { rule, message: message.into(), sent }
+    TransportError { rule, message: message.into(), sent, denial: None }
 }
 
-struct EndsOnDrop(JoinHandle<()>);
-
-impl Drop for EndsOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+fn roots(which: &Roots) -> anyhow::Result<RootCertStore> {
+    let bundled = || RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    match which {
+        Roots::Bundled => Ok(bundled()),
+        Roots::Platform => {
+            let mut roots = RootCertStore::empty();
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                tracing::warn!(%error, "a part of the system's root certificates cannot be read");
+            }
+            let (added, _) = roots.add_parsable_certificates(found.certs);
+            if added == 0 {
+                tracing::warn!("the system names no root certificates; those that Mozilla trusts are used");
+                return Ok(bundled());
+            }
+            Ok(roots)
+        }
+        Roots::File(path) => {
+            let shown = path.display();
+            let mut roots = RootCertStore::empty();
+            let certificates = CertificateDer::pem_file_iter(path)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .with_context(|| format!("egress.roots: {shown} cannot be read as PEM"))?;
+            for certificate in certificates {
+                roots.add(certificate).with_context(|| format!("egress.roots: {shown} has a certificate of no use"))?;
+            }
+            if roots.is_empty() {
+                bail!("egress.roots: {shown} has no certificate");
+            }
+            Ok(roots)
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use clawhold_tenancy::policy::Method;
-
-    use super::*;
-
-    async fn ask(rule: AddressRule, url: String) -> Result<Incoming, TransportError> {
-        let request = Outgoing {
-            method: Method::Get,
-            url: url.parse().unwrap(),
-            headers: http::HeaderMap::new(),
-            body: Bytes::new(),
-            credential: None,
-        };
-        let bounds = Bounds { deadline: Instant::now() + Duration::from_secs(20), response_bytes: 1024 };
-        Egress::new(rule).send(request, bounds).await
-    }
-
-    #[tokio::test]
-    async fn hostile_15_a_name_that_leads_into_the_hosts_network_is_refused_before_a_connection_is_made() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        for scheme in ["http", "https"] {
-            let refused = ask(AddressRule::default(), format!("{scheme}://localhost:{port}/")).await.unwrap_err();
-            assert_eq!((refused.rule, refused.sent), (Rule::Address, false), "{}", refused.message);
-            assert!(refused.message.contains("loopback") && refused.message.contains("egress.open"));
-        }
-        let nobody = listener.accept().unwrap_err();
-        assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "somebody connected");
-    }
-
-    #[tokio::test]
-    async fn what_speaks_no_tls_gets_no_request() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let heard = tokio::spawn(async move {
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut first = [0; 1];
-            stream.read_exact(&mut first).await.unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-            first[0]
-        });
-        let open = AddressRule { open: vec!["127.0.0.1/32".parse().unwrap()] };
-        let refused = ask(open, format!("https://127.0.0.1:{port}/")).await.unwrap_err();
-        assert_eq!((refused.rule, refused.sent), (Rule::Tls, false), "{}", refused.message);
-        // A TLS record, and not the G of a GET.
-        assert_eq!(heard.await.unwrap(), 0x16);
-    }
-}
+mod tests;

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clawhold_sandbox::contract::clawhold::skill::http::{Error, Rule};
-use clawhold_tenancy::policy::{Denial, Method, Policy};
+use clawhold_tenancy::policy::{By, Denial, HostCeiling, Method, Policy};
 use clawhold_tenancy::quota::{Amounts, Dimension, Over};
-use clawhold_tenancy::run::Egress;
+use clawhold_tenancy::run::{Denied, Egress};
 use clawhold_tenancy::{DEPTH_HEADER, RunLimits, SecretName};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::Url;
 
+use crate::audit::cut;
 use crate::http::{Bounds, Incoming, Outgoing};
-use crate::{Authority, Journal, lock};
+use crate::{Authority, Journal, Leak, Leaks, lock};
 
 /// Bytes of a URL: what common servers accept.
 pub(crate) const URL_BYTES: usize = 8192;
@@ -40,6 +41,8 @@ const RESERVED: [&str; 12] = [
     "expect",
 ];
 
+const LESS_REQUESTS: &str = "make fewer requests in one run, or raise `http_requests` under [limits] in skill.toml, as far as the operator lets it be";
+
 /// What a guest wants to send, whichever interface it came by.
 pub(crate) struct Wanted<'a> {
     pub(crate) method: Method,
@@ -60,6 +63,8 @@ pub(crate) struct Told {
     journal: Arc<Mutex<Journal>>,
     /// Requests before this one.
     before: usize,
+    /// Log lines of the run, and bytes of each.
+    log: (u32, usize),
 }
 
 impl Exits<'_> {
@@ -78,10 +83,12 @@ impl Exits<'_> {
                 credential: None,
                 status: None,
                 refused: None,
+                denied: None,
                 response_bytes: 0,
             });
         }
-        Told { journal: Arc::clone(self.journal), before }
+        let log = (self.limits.log_lines, self.limits.log_line_bytes as usize);
+        Told { journal: Arc::clone(self.journal), before, log }
     }
 
     /// The request as it would leave, if every rule allows it.
@@ -94,22 +101,31 @@ impl Exits<'_> {
         let Some(authority) = self.authority else {
             return refuse(Rule::Policy, "there is no network while a package describes itself");
         };
-        let most = self.limits.http_requests;
-        if told.before >= most as usize {
-            return refuse(Rule::Budget, format!("a run may make {most} requests"));
-        }
+        told.within(self.limits.http_requests)?;
         let url = parse_url(wanted.url).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
-        told.change(|told| told.origin = url.origin().ascii_serialization().chars().take(ORIGIN_CHARS).collect());
+        told.origin(&url);
         let mut headers = parse_headers(&wanted.fields).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
         headers.insert(DEPTH_HEADER, HeaderValue::from(u16::from(authority.depth) + 1));
+        headers.insert(header::USER_AGENT, user_agent(headers.get(header::USER_AGENT), &authority.agent));
         let most = self.limits.http_request_bytes;
         if wanted.body.len() as u64 > most {
             let problem = format!("the body has {} bytes, {most} are allowed", wanted.body.len());
             return refuse(Rule::Size, problem);
         }
-        let outgoing = Outgoing { method: wanted.method, url, headers, body: wanted.body, credential: None };
-        check(&authority.policy, &outgoing, secrets)?;
+        let tenant = authority.tenant.clone();
+        let outgoing = Outgoing { tenant, method: wanted.method, url, headers, body: wanted.body, credential: None };
+        judge(authority, outgoing.method, &outgoing.url, secrets).map_err(|denial| told.deny(denial))?;
         Ok((authority.clone(), outgoing))
+    }
+
+    /// Where an answer leads, if every rule allows that too.
+    pub(crate) fn vet_again(&self, next: Outgoing, secrets: &[SecretName], told: &Told) -> Result<Outgoing, Error> {
+        let Some(authority) = self.authority else { return refuse(Rule::Policy, "there is no network") };
+        told.within(self.limits.http_requests)?;
+        told.origin(&next.url);
+        readable(&next.url).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
+        judge(authority, next.method, &next.url, secrets).map_err(|denial| told.deny(denial))?;
+        Ok(next)
     }
 
     /// What the exchange may take when the guest asks for this much time.
@@ -125,7 +141,13 @@ impl Exits<'_> {
 
 /// Sends a request that every rule allows, at the tenant's expense. What may come back is reserved before; what came takes its place.
 /// A run that is cut meanwhile has used all of it, for nobody knows what arrived.
-pub(crate) async fn send(authority: &Authority, outgoing: Outgoing, mut bounds: Bounds) -> Result<Incoming, Error> {
+pub(crate) async fn send(
+    authority: &Authority,
+    outgoing: Outgoing,
+    mut bounds: Bounds,
+    told: &Told,
+) -> Result<Incoming, Error> {
+    told.keep_in(authority, &outgoing)?;
     let line = outgoing.url.as_str().len() as u64;
     let sent = line + bytes_of(&outgoing.headers) + outgoing.body.len() as u64;
     let most = authority.meter.quota().amount(Dimension::Egress);
@@ -136,12 +158,15 @@ pub(crate) async fn send(authority: &Authority, outgoing: Outgoing, mut bounds: 
     let held = held.or_else(|over| refuse(Rule::Budget, used_up(&over)))?;
     let answer = authority.backends.transport.send(outgoing, bounds).await;
     held.settle(&used(match &answer {
-        Ok(incoming) => bytes_of(&incoming.headers) + incoming.body.len() as u64,
+        Ok(incoming) => incoming.wire_bytes,
         // What came of an answer that broke off nobody knows: a peer could send all but its last byte.
         Err(error) if error.sent => bounds.response_bytes,
         Err(_) => 0,
     }));
-    answer.map_err(Error::from)
+    answer.map_err(|error| match error.denial {
+        Some(denial) => told.deny(denial),
+        None => Error { rule: error.rule, message: error.message, sent: error.sent },
+    })
 }
 
 fn bytes_of(headers: &HeaderMap) -> u64 {
@@ -160,6 +185,11 @@ pub(crate) fn used_up(over: &Over) -> String {
 }
 
 impl Told {
+    fn origin(&self, url: &Url) {
+        let origin = url.origin().ascii_serialization().chars().take(ORIGIN_CHARS).collect();
+        self.change(|told| told.origin = origin);
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut Egress)) {
         // Gone if the run ended before the request did.
         if let Some(told) = lock(&self.journal).egress.get_mut(self.before) {
@@ -167,29 +197,91 @@ impl Told {
         }
     }
 
+    /// Whether the run may make one more request.
+    fn within(&self, most: u32) -> Result<(), Error> {
+        if self.before < most as usize {
+            return Ok(());
+        }
+        let why = format!("a run may make {most} requests");
+        self.note(Denial { by: By::Bound, why: why.clone(), remedy: LESS_REQUESTS.to_owned() }, false);
+        refuse(Rule::Budget, why)
+    }
+
+    /// Tells the tenant who said no, by which rule, and what would allow it; and the guest that somebody did.
+    pub(crate) fn deny(&self, denial: Denial) -> Error {
+        let (rule, said) = match denial.by {
+            // The guest wrote it, and can write it otherwise.
+            By::Request => (Rule::InvalidRequest, format!("{}; {}", denial.why, denial.remedy)),
+            By::Credential => (Rule::Credential, "this secret may not be put on this request".to_owned()),
+            By::Address => (Rule::Address, "the host leads to an address that skills may not reach".to_owned()),
+            By::Bound => (Rule::Budget, denial.why.clone()),
+            By::Manifest | By::Operator => (Rule::Policy, "this request is not allowed".to_owned()),
+        };
+        self.note(denial, true);
+        Error { rule, message: format!("{said}; the run's log has the reason"), sent: false }
+    }
+
+    /// Refuses a request that holds the value of a secret which may not go there.
+    fn keep_in(&self, authority: &Authority, outgoing: &Outgoing) -> Result<(), Error> {
+        let Outgoing { method, url, headers, body, .. } = outgoing;
+        let mut journal = lock(&self.journal);
+        let strays = |name: &SecretName| judge(authority, *method, url, std::slice::from_ref(name)).is_err();
+        let Some(leaks) = Leaks::of(journal.exposed.iter().filter(|(name, _)| strays(name))) else { return Ok(()) };
+        let parts = [url.as_str().as_bytes(), body].into_iter().chain(headers.values().map(HeaderValue::as_bytes));
+        let found = parts.flat_map(|part| leaks.find(part)).next();
+        let Some((secret, form)) = found.map(|(secret, form)| (secret.to_owned(), form)) else { return Ok(()) };
+        journal.leaks.push(Leak { secret: secret.clone(), form, place: "request" });
+        drop(journal);
+        Err(self.deny(Denial {
+            by: By::Credential,
+            why: format!("the request holds the value of the secret {secret} ({}), which may not go there", form.as_str()),
+            remedy: "find out why the skill sends it; if it should, its author lists the secret under `credentials` of that \
+                     [[http]] in skill.toml"
+                .to_owned(),
+        }))
+    }
+
+    fn note(&self, denial: Denial, in_log: bool) {
+        let Denial { by, why, remedy } = denial;
+        let mut journal = lock(&self.journal);
+        if in_log {
+            let line = format!("warn http: refused by the {}: {why}; {remedy}", by.as_str());
+            journal.line(self.log.0, cut(&line, self.log.1).to_owned());
+        }
+        if let Some(told) = journal.egress.get_mut(self.before) {
+            told.denied = Some(Denied { by, why, remedy });
+        }
+    }
+
     /// Notes how the request ended.
-    pub(crate) fn ended(&self, answer: &Result<Incoming, Error>) {
-        self.change(|told| match answer {
+    pub(crate) fn ended(&self, answer: Result<Incoming, Error>) -> Result<Incoming, Error> {
+        self.change(|told| match &answer {
             Ok(incoming) => {
                 told.status = Some(incoming.status);
                 told.response_bytes = incoming.body.len() as u64;
             }
             Err(error) => told.refused = Some(word(error.rule).to_owned()),
         });
+        answer
     }
 }
 
-fn check(policy: &Policy, request: &Outgoing, secrets: &[SecretName]) -> Result<(), Error> {
-    let denied = |denial| {
-        let (rule, message) = match denial {
-            Denial::InvalidUrl(message) => (Rule::InvalidRequest, message),
-            Denial::NoRule(message) => (Rule::Policy, message),
-            Denial::Credential(message) => (Rule::Credential, message),
-        };
-        Error { rule, message, sent: false }
-    };
-    policy.allows(request.method, &request.url, None).map_err(denied)?;
-    secrets.iter().try_for_each(|secret| policy.allows(request.method, &request.url, Some(secret)).map_err(denied))
+/// Whether the install and the operator let this request go, and these secrets with it.
+fn judge(authority: &Authority, method: Method, url: &Url, secrets: &[SecretName]) -> Result<(), Denial> {
+    judged(&authority.policy, &authority.backends.ceiling, method, url, secrets)
+}
+
+/// The same, of a policy and a ceiling.
+pub(crate) fn judged(
+    policy: &Policy,
+    ceiling: &HostCeiling,
+    method: Method,
+    url: &Url,
+    secrets: &[SecretName],
+) -> Result<(), Denial> {
+    policy.allows(method, url, None)?;
+    secrets.iter().try_for_each(|secret| policy.allows(method, url, Some(secret)))?;
+    ceiling.check(url)
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -201,6 +293,12 @@ fn parse_url(text: &str) -> Result<Url, String> {
         return Err("the URL has control characters, spaces or backslashes; encode them".to_owned());
     }
     let url = Url::parse(text).map_err(|e| format!("the URL cannot be read ({e}); write https://host/path"))?;
+    readable(&url)?;
+    Ok(url)
+}
+
+/// Whether a URL says where it leads, and nothing else.
+fn readable(url: &Url) -> Result<(), String> {
     if !matches!(url.scheme(), "https" | "http") {
         return Err(format!("the scheme {} is not served; write https", url.scheme()));
     }
@@ -210,7 +308,14 @@ fn parse_url(text: &str) -> Result<Url, String> {
     if url.fragment().is_some() {
         return Err("the URL has a fragment, which is never sent; leave it out".to_owned());
     }
-    Ok(url)
+    Ok(())
+}
+
+/// Who asks: what the guest says of itself, and always the host and the package.
+fn user_agent(guests: Option<&HeaderValue>, ours: &HeaderValue) -> HeaderValue {
+    let both =
+        guests.and_then(|guests| HeaderValue::from_bytes(&[guests.as_bytes(), b" ", ours.as_bytes()].concat()).ok());
+    both.unwrap_or_else(|| ours.clone())
 }
 
 fn parse_headers(given: &[(&str, &[u8])]) -> Result<HeaderMap, String> {

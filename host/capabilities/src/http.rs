@@ -10,19 +10,22 @@ use clawhold_sandbox::contract::SecretHandle;
 use clawhold_sandbox::contract::clawhold::skill::http::{
     Credential, Error, Header, Host, Method as GuestMethod, Request, Response, Rule,
 };
-use clawhold_tenancy::SecretName;
-use clawhold_tenancy::policy::Method;
+use clawhold_tenancy::policy::{Denial, Method};
+use clawhold_tenancy::{SecretName, TenantId};
 use http::{HeaderMap, HeaderValue, header};
 use url::Url;
 use wasmtime::component::Resource;
 
 use crate::RunHost;
-use crate::exits::{Exits, Told, Wanted, field_name, refuse, send};
+use crate::exits::{Exits, Wanted, field_name, refuse, send};
+use crate::redirect;
 use crate::secrets::text;
 
 /// A request that has passed every rule.
 #[derive(Clone)]
 pub struct Outgoing {
+    /// For whom.
+    pub tenant: TenantId,
     /// The method.
     pub method: Method,
     /// Where to. Holds the credential if that is a query parameter.
@@ -60,8 +63,10 @@ pub struct Incoming {
     pub status: u16,
     /// The fields.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body, decoded.
     pub body: Bytes,
+    /// Bytes of fields and body as they came.
+    pub wire_bytes: u64,
 }
 
 /// Why there is no answer.
@@ -73,18 +78,25 @@ pub struct TransportError {
     pub message: String,
     /// Whether any byte may have reached the server.
     pub sent: bool,
+    /// Who said no, if somebody did.
+    pub denial: Option<Denial>,
 }
 
 /// How requests leave: the network, or a script in a test.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Exchanges one request for one answer within the bounds. Follows no redirect and retries nothing.
+    /// Exchanges one request for one answer within the bounds. Follows no redirect, and repeats nothing that a server may have seen.
     async fn send(&self, request: Outgoing, bounds: Bounds) -> Result<Incoming, TransportError>;
-}
 
-impl From<TransportError> for Error {
-    fn from(error: TransportError) -> Self {
-        Self { rule: error.rule, message: error.message, sent: error.sent }
+    /// Whether a request of this tenant to this URL could connect, as far as addresses are concerned. Connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// As `send` would fail before it connects.
+    async fn check(&self, tenant: &TenantId, url: &Url) -> Result<(), TransportError> {
+        // What is no network has no addresses.
+        let _ = (tenant, url);
+        Ok(())
     }
 }
 
@@ -95,9 +107,7 @@ impl Host for RunHost {
     async fn send(&mut self, request: Request) -> wasmtime::Result<Result<Response, Error>> {
         let fields: usize = request.headers.iter().map(|f| f.name.len() + f.value.len() + FIELD_BYTES).sum();
         self.charge(request.url.len() + fields + request.body.as_ref().map_or(0, Vec::len))?;
-        let told = self.exits().begin(method(request.method).as_str());
-        let answer = self.exchange(request, &told).await?;
-        told.ended(&answer);
+        let answer = self.exchange(request).await?;
         let answer = answer.map(response);
         if let Ok(response) = &answer {
             let fields: usize = response.headers.iter().map(|f| f.name.len() + f.value.len() + FIELD_BYTES).sum();
@@ -112,28 +122,63 @@ impl RunHost {
         Exits { authority: self.authority.as_ref(), limits: &self.limits, journal: &self.journal }
     }
 
-    async fn exchange(&mut self, request: Request, told: &Told) -> wasmtime::Result<Result<Incoming, Error>> {
+    /// The request, and those that its answers lead to.
+    async fn exchange(&mut self, request: Request) -> wasmtime::Result<Result<Incoming, Error>> {
         let Request { method: asked, url, headers, body, timeout_ms, credential } = request;
         let secrets = self.secrets_of(credential.as_ref())?;
+        let asked_time = timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+        let mut told = self.exits().begin(method(asked).as_str());
         let wanted = Wanted {
             method: method(asked),
             url: &url,
             fields: headers.iter().map(|field| (field.name.as_str(), field.value.as_bytes())).collect(),
             body: body.unwrap_or_default().into(),
         };
-        let (authority, mut outgoing) = match self.exits().vet(wanted, &secrets, told) {
+        let vetted = self.exits().vet(wanted, &secrets, &told);
+        let (authority, mut bare) = match vetted {
             Ok(vetted) => vetted,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(told.ended(Err(error))),
         };
-        if let Some(credential) = &credential
-            && let Err(problem) = self.apply(credential, &mut outgoing, secrets)?
-        {
-            return Ok(refuse(Rule::Credential, problem));
+        // One time for all of them.
+        let bounds = self.exits().bounds(&authority, asked_time);
+        let mut credential = credential.as_ref();
+        for redirects in 0.. {
+            let mut outgoing = bare.clone();
+            if let Some(credential) = credential
+                && let Err(problem) = self.apply(credential, &mut outgoing, secrets.clone())?
+            {
+                return Ok(told.ended(refuse(Rule::Credential, problem)));
+            }
+            for name in secrets.iter().filter(|_| credential.is_some()) {
+                self.expose(name);
+            }
+            told.change(|told| told.credential = outgoing.credential.as_ref().map(|put_on| names(&put_on.secrets)));
+            let follows = authority.policy.follows(outgoing.method, &outgoing.url);
+            let answer = told.ended(send(&authority, outgoing, bounds, &told).await);
+            let Ok(answer) = answer else { return Ok(answer) };
+            let Some(to) = redirect::location(&answer).filter(|_| follows) else { return Ok(Ok(answer)) };
+            if redirects == redirect::MOST {
+                let many = format!("the answer redirects a {}th time, and {redirects} are followed", redirects + 1);
+                return Ok(redirect::refused(Rule::Policy, &many));
+            }
+            let next = match redirect::next(&bare, answer.status, to) {
+                Ok(next) => next,
+                Err(problem) => return Ok(redirect::refused(Rule::Policy, &problem)),
+            };
+            told = self.exits().begin(next.method.as_str());
+            // What belongs to one origin stays there.
+            let is_elsewhere = next.url.origin() != bare.url.origin();
+            credential = credential.filter(|_| !is_elsewhere);
+            let carried: &[SecretName] = if credential.is_some() { &secrets } else { &[] };
+            bare = match self.exits().vet_again(next, carried, &told) {
+                Ok(vetted) => vetted,
+                Err(error) => {
+                    let refused = redirect::refused(error.rule, &error.message);
+                    return Ok(told.ended(refused));
+                }
+            };
         }
-        told.change(|told| told.credential = outgoing.credential.as_ref().map(|put_on| names(&put_on.secrets)));
-        let asked = timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-        let bounds = self.exits().bounds(&authority, asked);
-        Ok(send(&authority, outgoing, bounds).await)
+        unreachable!("the loop ends with the last redirect")
     }
 
     fn secrets_of(&self, credential: Option<&Credential>) -> wasmtime::Result<Vec<SecretName>> {

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use clawhold_secret_store::SecretValue;
+use clawhold_tenancy::SecretName;
 use clawhold_tenancy::audit::Outcome;
 use clawhold_tenancy::run::Egress;
+
+use crate::Leak;
 
 /// An audit entry that a run made, before it has a place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +47,10 @@ pub struct Journal {
     pub notes: Vec<Note>,
     /// Audit entries beyond the limit.
     pub notes_refused: u64,
+    /// Secrets that the run was shown, or that were put on its requests: what the leak guard looks for.
+    pub exposed: BTreeMap<SecretName, SecretValue>,
+    /// Values that were found where they should not be.
+    pub leaks: Vec<Leak>,
 }
 
 impl Journal {

@@ -11,6 +11,8 @@ mod egress;
 mod exits;
 mod http;
 mod journal;
+mod leaks;
+mod redirect;
 mod secrets;
 mod wasi;
 
@@ -18,20 +20,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use ::http::HeaderValue;
 use clawhold_limiter::Meter;
 use clawhold_sandbox::{Guest, Linker, Stop, contract};
 use clawhold_secret_store::{SecretStore, Versioned};
-use clawhold_tenancy::policy::Policy;
+use clawhold_tenancy::policy::{HostCeiling, Policy};
 use clawhold_tenancy::run::Reason;
-use clawhold_tenancy::{RunLimits, SecretName, TenantId};
+use clawhold_tenancy::{PackageName, RunLimits, SecretName, TenantId};
 use wasmtime::component::{HasSelf, ResourceTable};
 
 use crate::wasi::Wasi;
 
 pub use address::{AddressRule, RefusedAddress};
-pub use egress::Egress;
+pub use egress::{Egress, EgressSettings, Roots};
 pub use http::{Applied, Bounds, Incoming, Outgoing, Transport, TransportError};
 pub use journal::{Journal, Note};
+pub use leaks::{Form, Leak, Leaks};
 pub use wasi::{ScratchRoot, add_wasi_to_linker};
 
 /// What a run reaches the world through. One set serves the whole host.
@@ -41,8 +45,22 @@ pub struct Backends {
     pub secrets: Arc<dyn SecretStore>,
     /// How requests leave.
     pub transport: Arc<dyn Transport>,
+    /// Where to at most.
+    pub ceiling: Arc<HostCeiling>,
+    /// What becomes of an answer that holds the value of a secret.
+    pub on_leak: OnLeak,
     /// Where the scratch files of runs are.
     pub scratch: Arc<ScratchRoot>,
+}
+
+/// What becomes of an answer that holds the value of a secret.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnLeak {
+    /// The value is taken out of it.
+    #[default]
+    Redact,
+    /// There is none.
+    Refuse,
 }
 
 /// For whom a run is, and what it may do.
@@ -54,6 +72,8 @@ pub struct Authority {
     pub policy: Arc<Policy>,
     /// When the run ends.
     pub deadline: Instant,
+    /// What requests say of who asks: the host and the package.
+    pub agent: HeaderValue,
     /// How many runs led to this one: [`clawhold_tenancy::Context::depth`].
     pub depth: u8,
     /// Charges the tenant for what the run does.
@@ -141,3 +161,9 @@ pub fn add_to_linker(linker: &mut Linker<RunHost>) -> wasmtime::Result<()> {
 
 /// Types alone; there is nothing to serve.
 impl contract::clawhold::skill::types::Host for RunHost {}
+
+/// What the requests of a package's skills say of who asks.
+pub fn agent_of(package: &PackageName, version: &semver::Version) -> HeaderValue {
+    let said = format!(concat!("Clawhold/", env!("CARGO_PKG_VERSION"), " ({}/{})"), package, version);
+    HeaderValue::try_from(said).expect("names and versions have no characters that a header cannot carry")
+}

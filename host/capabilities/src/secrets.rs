@@ -65,6 +65,7 @@ impl HostSecret for RunHost {
             return Ok(Err(Error::RevealDenied));
         }
         let value = text(&self.value(&secret)?)?.to_owned();
+        self.expose(&self.name(&secret)?);
         self.lower(value.len())?;
         Ok(Ok(value))
     }
@@ -115,6 +116,13 @@ impl RunHost {
     fn whole(&self, name: &str) -> wasmtime::Result<&Versioned> {
         let held = self.values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value);
         held.ok_or_else(|| wasmtime::Error::msg("a handle without a value"))
+    }
+
+    /// From now on the run, or a peer of it, knows the value: the leak guard looks for it.
+    pub(crate) fn expose(&self, name: &SecretName) {
+        if let Some(known) = self.values.get(name) {
+            self.note().exposed.entry(name.clone()).or_insert_with(|| known.value.clone());
+        }
     }
 
     /// The value that a handle stands for. Stays in the host unless `reveal` was granted.

@@ -1,11 +1,14 @@
 //! `clawhold.yaml`: every key optional, every unknown one an error that names the line.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clawhold_capabilities::{AddressRule, EgressSettings, Roots};
 use clawhold_tenancy::limits::{Asked, TABLE};
+use clawhold_tenancy::policy::{HostCeiling, HostPattern};
 use clawhold_tenancy::quota::{Entry, Quotas, Tier, Values};
 use clawhold_tenancy::{RunLimits, TenantId};
 use ipnet::IpNet;
@@ -29,6 +32,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What skills may reach.
     pub egress: EgressConfig,
+    /// Secrets.
+    pub secrets: SecretsConfig,
     /// The most that any run may use.
     pub limits: Asked,
     /// Runs at the same time, over all tenants. 64.
@@ -106,12 +111,114 @@ pub struct MetricsConfig {
     pub always: Vec<TenantId>,
 }
 
+/// `secrets`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsConfig {
+    /// What becomes of an output that holds the value of a secret: `redact` takes the value out, `refuse` keeps the output back.
+    pub on_leak: LeakPolicy,
+}
+
+/// `secrets.on_leak`
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the key says what they mean")]
+pub enum LeakPolicy {
+    #[default]
+    Redact,
+    Refuse,
+}
+
 /// `egress`
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EgressConfig {
     /// Ranges of private addresses that skills may reach, such as `10.1.0.0/16`.
     pub open: Vec<IpNet>,
+    /// What single tenants' skills may reach beside that.
+    pub tenants: BTreeMap<TenantId, TenantEgress>,
+    /// Hosts that skills may reach, and no others, unless this is empty: names, `*.` and a suffix, `:port` when it is not 443.
+    pub allow: Vec<HostPattern>,
+    /// Hosts that no skill may reach.
+    pub deny: Vec<HostPattern>,
+    /// DNS servers, such as `10.0.0.2` or `127.0.0.1:5353`; the system's if there are none.
+    pub dns: Vec<DnsServer>,
+    /// An HTTP proxy, `http://host:port`. The environment's is never used.
+    pub proxy: Option<String>,
+    /// Who certifies servers: `platform`, `bundled` or a PEM file.
+    pub roots: Option<String>,
+    /// Requests of one tenant at a time. 64.
+    pub requests_at_once: Option<usize>,
+    /// How long the first byte of an answer may take, in seconds. 30.
+    pub first_byte_s: Option<u64>,
+}
+
+/// `egress.tenants.TENANT`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantEgress {
+    /// Ranges of private addresses that this tenant's skills may reach.
+    pub open: Vec<IpNet>,
+}
+
+/// An address of a DNS server, with its port if that is not 53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct DnsServer(SocketAddr);
+
+impl TryFrom<String> for DnsServer {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let with_port = |ip: IpAddr| SocketAddr::new(ip, 53);
+        let read = text.parse().or_else(|_| text.parse().map(with_port));
+        read.map(Self).map_err(|_| format!("{text:?} is no address of a DNS server; write 10.0.0.2 or 127.0.0.1:5353"))
+    }
+}
+
+impl EgressConfig {
+    /// The way out that this describes.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be used; the error names its key.
+    pub fn settings(&self) -> anyhow::Result<EgressSettings> {
+        let defaults = EgressSettings::default();
+        let proxy = self.proxy.as_deref().map(|text| {
+            let uri: http::Uri = text.parse().ok().filter(|uri: &http::Uri| uri.scheme_str() == Some("http"))?;
+            uri.host().is_some().then_some(uri)
+        });
+        let proxy = match proxy {
+            Some(None) => bail!("egress.proxy: write http://host:port"),
+            other => other.flatten(),
+        };
+        let at_once = self.requests_at_once.unwrap_or(defaults.at_once);
+        if !(1..=10_000).contains(&at_once) {
+            bail!("egress.requests_at_once: use 1 to 10000");
+        }
+        let first_byte = self.first_byte_s.map_or(defaults.first_byte, Duration::from_secs);
+        if !(1..=3_600).contains(&first_byte.as_secs()) {
+            bail!("egress.first_byte_s: use 1 to 3600 seconds");
+        }
+        Ok(EgressSettings {
+            rule: AddressRule { open: self.open.clone() },
+            tenants: self.tenants.iter().map(|(tenant, egress)| (tenant.clone(), egress.open.clone())).collect(),
+            dns: self.dns.iter().map(|server| server.0).collect(),
+            proxy,
+            roots: match self.roots.as_deref() {
+                None | Some("platform") => Roots::Platform,
+                Some("bundled") => Roots::Bundled,
+                Some(path) => Roots::File(path.into()),
+            },
+            at_once,
+            first_byte,
+        })
+    }
+
+    /// The hosts that skills may reach at most.
+    pub fn ceiling(&self) -> HostCeiling {
+        HostCeiling { allow: self.allow.clone(), deny: self.deny.clone() }
+    }
 }
 
 impl Config {
@@ -188,6 +295,14 @@ impl Config {
                 .map(|range| range.parse().with_context(|| format!("CLAWHOLD_EGRESS_OPEN: {range:?} is no range")))
                 .collect::<anyhow::Result<_>>()?;
         }
+        set(&mut self.egress.proxy, "CLAWHOLD_EGRESS_PROXY", environment)?;
+        set(&mut self.egress.roots, "CLAWHOLD_EGRESS_ROOTS", environment)?;
+        set(&mut self.egress.requests_at_once, "CLAWHOLD_EGRESS_REQUESTS_AT_ONCE", environment)?;
+        set(&mut self.egress.first_byte_s, "CLAWHOLD_EGRESS_FIRST_BYTE_S", environment)?;
+        yaml(&mut self.egress.tenants, "CLAWHOLD_EGRESS_TENANTS", environment)?;
+        yaml(&mut self.egress.allow, "CLAWHOLD_EGRESS_ALLOW", environment)?;
+        yaml(&mut self.egress.deny, "CLAWHOLD_EGRESS_DENY", environment)?;
+        yaml(&mut self.egress.dns, "CLAWHOLD_EGRESS_DNS", environment)?;
         yaml(&mut self.tenant_quotas, "CLAWHOLD_TENANT_QUOTAS", environment)?;
         yaml(&mut self.quota_ceiling, "CLAWHOLD_QUOTA_CEILING", environment)?;
         yaml(&mut self.tiers, "CLAWHOLD_TIERS", environment)?;
@@ -195,6 +310,7 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        self.egress.settings()?;
         if self.run_slots.is_some_and(|slots| !(1..=512).contains(&slots)) {
             bail!("run_slots: use 1 to 512; each slot reserves address space");
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use clawhold_capabilities::{AddressRule, Backends, Egress, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
+use clawhold_capabilities::{Backends, Egress, OnLeak, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
 use clawhold_limiter::Limiter;
 use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreRows};
 use clawhold_sandbox::{Sandbox, Settings};
@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::allocator::give_back_when_idle;
-use crate::config::Config;
+use crate::config::{Config, LeakPolicy};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
@@ -139,12 +139,20 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
     let scratch = folder.join("scratch");
     let scratch = ScratchRoot::open(&scratch)
         .with_context(|| format!("cannot set up the folder of scratch files {}", scratch.display()))?;
-    let rule = AddressRule { open: config.egress.open.clone() };
+    let transport = match transport {
+        Some(transport) => transport,
+        None => Arc::new(Egress::new(config.egress.settings()?)?) as Arc<dyn Transport>,
+    };
     let heads = heads(folder, config, &key);
     let details = Details::new(store.clone(), Arc::clone(&key) as _);
     let backends = Backends {
         secrets: Arc::new(LocalSecrets::new(Arc::clone(&key), StoreRows::new(store.clone(), Arc::clone(&details)))),
-        transport: transport.unwrap_or_else(|| Arc::new(Egress::new(rule))),
+        transport,
+        ceiling: Arc::new(config.egress.ceiling()),
+        on_leak: match config.secrets.on_leak {
+            LeakPolicy::Redact => OnLeak::Redact,
+            LeakPolicy::Refuse => OnLeak::Refuse,
+        },
         scratch: Arc::new(scratch),
     };
     let limiter = limiter(config).await?;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use clawhold_capabilities::{Authority, Journal, RunHost};
+use clawhold_capabilities::{Authority, Journal, Leaks, OnLeak, RunHost};
 use clawhold_sandbox::contract::exports::clawhold::skill::handler::{Context as GuestContext, Error as SkillError};
 use clawhold_sandbox::{Budget, Call, Failure, Finished, Place, Slot};
 use clawhold_tenancy::audit::now_us;
@@ -160,6 +160,7 @@ impl Host {
             policy: Arc::clone(&ready.policy),
             deadline,
             depth: cx.depth,
+            agent: ready.agent.clone(),
             meter: ticket.meter().clone(),
             backends: self.backends.clone(),
         };
@@ -186,6 +187,7 @@ impl Host {
         let fuel = usage.fuel;
         usage.host_calls = journal.host_calls.saturating_add(journal.wasi_calls);
         let answer = self.judge(finished, &ready, &mut journal, &ticket, deadline).await;
+        let answer = guard(answer, &mut journal, self.backends.on_leak);
         let (reason, message) = match &answer {
             Ok(_) => (Reason::Ok, String::new()),
             Err(NoAnswer::Skill(kind, message)) => (Reason::SkillError, format!("{kind}: {message}")),
@@ -209,6 +211,7 @@ impl Host {
             policy_version: ready.policy_version,
             log: std::mem::take(&mut journal.log),
             log_dropped: journal.log_dropped,
+            leaks: journal.leaks.iter().map(ToString::to_string).collect(),
         };
         let events = events(&cx, &record, journal);
         let answer = match answer {
@@ -312,6 +315,54 @@ fn answered(
             Err(NoAnswer::Stopped(reason, shortened(message)))
         }
     }
+}
+
+/// Takes the values of secrets that the run knows, or its peers, out of everything that it gives away.
+fn guard(
+    mut answer: Result<Box<RawValue>, NoAnswer>,
+    journal: &mut Journal,
+    on_leak: OnLeak,
+) -> Result<Box<RawValue>, NoAnswer> {
+    let exposed = std::mem::take(&mut journal.exposed);
+    let Some(leaks) = Leaks::of(&exposed) else { return answer };
+    let found = &mut journal.leaks;
+    let before = found.len();
+    match &mut answer {
+        Ok(output) => {
+            if let Some(redacted) = leaks.redact(output.get(), "output", found) {
+                let secrets = found[before..].iter().map(|leak| leak.secret.as_str()).collect::<Vec<_>>().join(" and ");
+                let kept_back = || {
+                    let what = format!("the skill's output holds the value of the secret {secrets}, and was kept back");
+                    NoAnswer::Stopped(Reason::Denied, format!("{what}; {}", Reason::Denied.remedy()))
+                };
+                answer = match on_leak {
+                    OnLeak::Redact => RawValue::from_string(redacted).map_err(|_no_json| kept_back()),
+                    OnLeak::Refuse => Err(kept_back()),
+                };
+            }
+        }
+        Err(NoAnswer::Skill(_, message) | NoAnswer::Stopped(_, message)) => {
+            if let Some(redacted) = leaks.redact(message, "error", found) {
+                *message = redacted;
+            }
+        }
+    }
+    // Without the levels, which stand between the parts of a value that goes on in the next line.
+    let lines: Vec<&str> = journal.log.iter().map(|line| line.split_once(' ').map_or("", |(_, said)| said)).collect();
+    if let Some(redacted) = leaks.redact_all(&lines, "log", found) {
+        for (line, said) in journal.log.iter_mut().zip(redacted) {
+            let level = line.split_once(' ').map_or(line.as_str(), |(level, _)| level);
+            *line = format!("{level} {said}");
+        }
+    }
+    for note in &mut journal.notes {
+        for text in [&mut note.action, &mut note.resource, &mut note.detail] {
+            if let Some(redacted) = leaks.redact(text, "audit", found) {
+                *text = redacted;
+            }
+        }
+    }
+    answer
 }
 
 /// Messages of skills go to callers and into the run's record: 2,000 characters say enough. PostgreSQL's text has no NUL.

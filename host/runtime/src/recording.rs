@@ -38,6 +38,7 @@ impl Host {
             policy_version: run.ready.policy_version,
             log: Vec::new(),
             log_dropped: 0,
+            leaks: Vec::new(),
         };
         let events = events(&run.cx, &record, Journal::default());
         let answer = Err(Problem::Run { run: id, reason, message });
@@ -99,6 +100,12 @@ pub(crate) fn events(cx: &Context, record: &Record, journal: Journal) -> Vec<Eve
             of_run(&note.action, note.resource, note.outcome, detail.to_string().into_bytes())
         })
         .collect();
+    events.extend(journal.leaks.iter().map(|leak| {
+        let detail = serde_json::json!({
+            "package": record.package, "skill": record.skill, "place": leak.place, "form": leak.form.as_str(),
+        });
+        of_run("secret.leak", format!("secret:{}", leak.secret), Outcome::Denied, detail.to_string().into_bytes())
+    }));
     let outcome = match record.reason {
         Reason::Ok => Outcome::Success,
         Reason::Denied => Outcome::Denied,

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clawhold_capabilities::RunHost;
+use clawhold_capabilities::{RunHost, agent_of};
 use clawhold_marketplace::{Schema, SkillSpec};
 use clawhold_sandbox::Skill;
 use clawhold_tenancy::policy::Policy;
 use clawhold_tenancy::{Digest, PackageName, SkillName, TenantId};
+use http::HeaderValue;
 use moka::future::Cache;
 use tracing::Instrument;
 
@@ -38,6 +39,7 @@ pub(crate) struct Ready {
     pub(crate) policy: Arc<Policy>,
     pub(crate) policy_version: i64,
     pub(crate) settings: String,
+    pub(crate) agent: HeaderValue,
     pub(crate) component: Arc<Skill<RunHost>>,
     specs: Arc<Specs>,
     skill: SkillName,
@@ -144,6 +146,7 @@ impl Host {
         let payer = payer_of(&put.package.publisher());
         let component = self.sandbox.load(payer, digest, wasm).await?;
         Ok(Some(Arc::new(Ready {
+            agent: agent_of(&put.package, &put.version),
             package: put.package,
             version: put.version.to_string(),
             digest,

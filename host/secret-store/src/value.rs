@@ -40,6 +40,12 @@ impl SecretValue {
         std::str::from_utf8(&self.0).ok()
     }
 
+    /// The values of its fields, if it is a flat JSON object of strings.
+    pub fn fields(&self) -> Vec<Self> {
+        let fields: BTreeMap<String, String> = serde_json::from_slice(&self.0).unwrap_or_default();
+        fields.into_values().map(Self::from).collect()
+    }
+
     /// One field of a value that is a flat JSON object of strings.
     pub fn field(&self, name: &str) -> Result<Self, FieldError> {
         let fields: BTreeMap<String, String> = serde_json::from_slice(&self.0).map_err(|_| FieldError::NoObject)?;

@@ -49,8 +49,8 @@ impl TenantTx<Write> {
 
 static INSERT: Bulk = Bulk::new(
     "INSERT INTO runs (tenant_id, id, skill, package, version, digest, caller, started_us, reason, message, fuel, \
-     memory_bytes, host_calls, duration_us, egress, secrets, policy_version, log, log_dropped) VALUES",
-    19,
+     memory_bytes, host_calls, duration_us, egress, secrets, policy_version, log, log_dropped, leaks) VALUES",
+    20,
     "",
 );
 
@@ -77,7 +77,8 @@ pub(crate) async fn insert(connection: &mut AnyConnection, records: &[(&TenantId
                 .bind(json(&record.secrets))
                 .bind(record.policy_version)
                 .bind(json(&record.log))
-                .bind(integer(record.log_dropped));
+                .bind(integer(record.log_dropped))
+                .bind(json(&record.leaks));
         }
         query.execute(&mut *connection).await.map_err(failed("write a run"))?;
     }
@@ -107,6 +108,7 @@ fn parse(row: &AnyRow) -> Result<Record, StoreError> {
         policy_version: fields.integer("policy_version")?,
         log: fields.json("log")?,
         log_dropped: fields.count("log_dropped")?,
+        leaks: fields.json("leaks")?,
     })
 }
 

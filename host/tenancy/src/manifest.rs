@@ -121,6 +121,18 @@ pub struct HttpAsk {
     /// The secrets that may be put on requests to this host, and to no other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<SecretName>,
+    /// `false` to get a 3xx answer as it is, instead of what it leads to.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub follow_redirects: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks for it")]
+fn is_yes(answer: &bool) -> bool {
+    *answer
 }
 
 /// `[audit]`.

@@ -59,6 +59,9 @@ pub struct HttpRule {
     pub paths: Vec<String>,
     /// With which secrets.
     pub credentials: BTreeSet<SecretName>,
+    /// Redirects are answers, and not followed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returns_redirects: bool,
 }
 
 /// What an install may do.
@@ -89,15 +92,85 @@ pub struct SettingProblem {
     pub problem: String,
 }
 
-/// Why the policy refused a request.
+/// Why a request was refused, and what would allow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Denial {
-    /// The URL itself cannot be used.
-    InvalidUrl(String),
-    /// No rule covers it.
-    NoRule(String),
-    /// The secret may not go to this host.
-    Credential(String),
+pub struct Denial {
+    /// Who said no.
+    pub by: By,
+    /// The very rule.
+    pub why: String,
+    /// What would allow it, and who can do that.
+    pub remedy: String,
+}
+
+/// Who says no to a request, in the order in which they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// The request itself, which cannot be read one way only.
+    Request,
+    /// What the package asks for, bound to the settings of the install.
+    Manifest,
+    /// What the package asks for that secret.
+    Credential,
+    /// The operator, for all tenants.
+    Operator,
+    /// The kind of address that the host's name leads to.
+    Address,
+    /// A limit or a quota.
+    Bound,
+}
+
+impl By {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Manifest => "manifest",
+            Self::Credential => "credential",
+            Self::Operator => "operator",
+            Self::Address => "address",
+            Self::Bound => "bound",
+        }
+    }
+}
+
+/// The hosts that an operator lets any tenant's skills reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostCeiling {
+    /// These and no others, unless there are none.
+    pub allow: Vec<HostPattern>,
+    /// None of these.
+    pub deny: Vec<HostPattern>,
+}
+
+impl HostCeiling {
+    /// Whether a request to this URL is below the ceiling.
+    ///
+    /// # Errors
+    ///
+    /// The key that says no.
+    pub fn check(&self, url: &Url) -> Result<(), Denial> {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or(0);
+        let default_port = if url.scheme() == "http" { 80 } else { 443 };
+        let deny = |why: String, remedy: String| Err(Denial { by: By::Operator, why, remedy });
+        if let Some(pattern) = self.deny.iter().find(|pattern| pattern.names(host)) {
+            return deny(
+                format!("the operator lets no skill reach {host} (`egress.deny` has {pattern})"),
+                format!("ask the operator to take {pattern} out of `egress.deny` in clawhold.yaml"),
+            );
+        }
+        if !self.allow.is_empty() && !self.allow.iter().any(|pattern| pattern.covers(host, port, default_port)) {
+            return deny(
+                format!(
+                    "the operator lets skills reach only what `egress.allow` names, and {host}:{port} is not there"
+                ),
+                format!("ask the operator to add {host} to `egress.allow` in clawhold.yaml"),
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Policy {
@@ -130,35 +203,46 @@ impl Policy {
 
     /// Whether this request may go out, and if a secret is to be put on it, whether that may.
     pub fn allows(&self, method: Method, url: &Url, credential: Option<&SecretName>) -> Result<(), Denial> {
-        let host = url.host_str().ok_or_else(|| Denial::InvalidUrl("the URL has no host".to_owned()))?;
+        let unreadable =
+            |why: &str, remedy: &str| Err(Denial { by: By::Request, why: why.to_owned(), remedy: remedy.to_owned() });
+        let Some(host) = url.host_str() else {
+            return unreadable("the URL has no host", "write https://host/path");
+        };
         if dot_segments(url.path()) {
-            return Err(Denial::InvalidUrl(
-                "the path has an encoded `.` or `..` segment; write the path that you mean".to_owned(),
-            ));
+            return unreadable("the path has an encoded `.` or `..` segment", "write the path that you mean");
         }
-        let port = url.port_or_known_default().unwrap_or(0);
-        let default_port = if url.scheme() == "http" { 80 } else { 443 };
-        let covering: Vec<&HttpRule> = self
-            .http
-            .iter()
-            .filter(|rule| {
-                rule.scheme == url.scheme()
-                    && rule.host.covers(host, port, default_port)
-                    && rule.methods.contains(&method)
-                    && rule.paths.iter().any(|pattern| path_matches(pattern, url.path()))
-            })
-            .collect();
+        let covering: Vec<&HttpRule> = self.covering(method, url, host).collect();
         if covering.is_empty() {
-            return Err(Denial::NoRule(self.explain(method, url, host)));
+            let remedy = "its author adds an [[http]] with this method, host and path to skill.toml and publishes a new \
+                          version; or, if the host comes from a setting, install it again with another `--set`";
+            let why = self.explain(method, url, host);
+            return Err(Denial { by: By::Manifest, why, remedy: remedy.to_owned() });
         }
         match credential {
             Some(secret) if !covering.iter().any(|rule| rule.credentials.contains(secret)) => {
-                Err(Denial::Credential(format!(
-                    "the secret {secret} may not be sent to {host}; list it under `credentials` of that [[http]] in skill.toml"
-                )))
+                let why = format!("the secret {secret} may not be sent to {host}");
+                let remedy = format!("its author lists {secret} under `credentials` of that [[http]] in skill.toml");
+                Err(Denial { by: By::Credential, why, remedy })
             }
             _ => Ok(()),
         }
+    }
+
+    fn covering<'a>(&'a self, method: Method, url: &'a Url, host: &'a str) -> impl Iterator<Item = &'a HttpRule> {
+        let port = url.port_or_known_default().unwrap_or(0);
+        let default_port = if url.scheme() == "http" { 80 } else { 443 };
+        self.http.iter().filter(move |rule| {
+            rule.scheme == url.scheme()
+                && rule.host.covers(host, port, default_port)
+                && rule.methods.contains(&method)
+                && rule.paths.iter().any(|pattern| path_matches(pattern, url.path()))
+        })
+    }
+
+    /// Whether a redirect is followed that answers this request. Where several rules allow it and one of them says no, it is not.
+    pub fn follows(&self, method: Method, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        !self.covering(method, url, host).any(|rule| rule.returns_redirects)
     }
 
     fn explain(&self, method: Method, url: &Url, host: &str) -> String {
@@ -220,6 +304,7 @@ fn rule(ask: &HttpAsk, settings: &serde_json::Value) -> Result<HttpRule, Setting
         methods: ask.methods.iter().copied().collect(),
         paths: ask.paths.clone(),
         credentials: ask.credentials.iter().cloned().collect(),
+        returns_redirects: !ask.follow_redirects,
     })
 }
 
@@ -298,11 +383,12 @@ paths = ["/*"]
     #[track_caller]
     fn check(method: Method, url: &str, secret: Option<&str>, expected: Result<(), &str>) {
         let secret = secret.map(|s| s.parse().unwrap());
-        let said = policy().allows(method, &Url::parse(url).unwrap(), secret.as_ref()).map_err(|denial| match denial {
-            Denial::InvalidUrl(_) => "url",
-            Denial::NoRule(_) => "rule",
-            Denial::Credential(_) => "credential",
-        });
+        let said =
+            policy().allows(method, &Url::parse(url).unwrap(), secret.as_ref()).map_err(|denial| match denial.by {
+                By::Request => "url",
+                By::Manifest => "rule",
+                other => other.as_str(),
+            });
         assert_eq!(said, expected, "{url}");
     }
 
@@ -351,6 +437,7 @@ paths = ["/*"]
             methods: vec![Method::Get],
             paths: vec!["/*".to_owned()],
             credentials: vec![],
+            follow_redirects: true,
         };
         for bad in [
             "",
@@ -388,6 +475,7 @@ paths = ["/*"]
                 methods: vec![Method::Get],
                 paths: vec!["/*".to_owned()],
                 credentials: vec![],
+                follow_redirects: true,
             };
             let made = rule(&ask, &serde_json::json!({"u": origin})).unwrap();
             let kept: HttpRule = serde_json::from_str(&serde_json::to_string(&made).unwrap()).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::policy::By;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,17 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Why a request was not sent, for whoever may change that. The skill itself is not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Denied {
+    /// Who said no.
+    pub by: By,
+    /// The very rule.
+    pub why: String,
+    /// What would allow it, and who can do that.
+    pub remedy: String,
+}
+
 /// One HTTP request that a run made or wanted to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Egress {
@@ -137,6 +149,9 @@ pub struct Egress {
     /// The rule that ended the request without an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Who said no, by which rule, and what would allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denied>,
     /// Bytes of the answer's body.
     pub response_bytes: u64,
 }
@@ -187,4 +202,6 @@ pub struct Record {
     pub log: Vec<String>,
     /// Log lines that were counted and not kept.
     pub log_dropped: u64,
+    /// Values of secrets that were found in what the run gave away, and where.
+    pub leaks: Vec<String>,
 }

@@ -27,7 +27,8 @@
 //! ```
 //!
 //! The host judges method, URL and credential, resolves the name, and puts the credential on the wire itself. It
-//! follows no redirects and undoes no compression: an answer comes back as it is, whatever its status.
+//! follows up to 3 redirects, to where the skill itself might have gone, unless the manifest says `follow_redirects = false`; and it
+//! decodes gzip, brotli and zstd, unless the request has an `Accept-Encoding` of its own.
 
 mod error;
 mod request;

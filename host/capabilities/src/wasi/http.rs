@@ -70,6 +70,9 @@ impl Hooks {
 
     /// A refusal's words have no place in an error code: they are told to the author in the run's log.
     fn explain(journal: &Mutex<Journal>, limits: &RunLimits, error: &Error) {
+        if matches!(error.rule, Rule::Policy | Rule::Credential | Rule::Address) {
+            return;
+        }
         let line = format!("warn wasi:http: {}", cut(&error.message, limits.log_line_bytes as usize));
         lock(journal).line(limits.log_lines, line);
     }
@@ -103,15 +106,14 @@ impl WasiHttpHooks for Hooks {
         let (limits, journal) = (self.limits.clone(), Arc::clone(&self.journal));
         Box::new(async move {
             let answer = match vetted {
-                Ok(exchange) => exchange.run(request.into_body()).await,
+                Ok(exchange) => exchange.run(request.into_body(), &told).await,
                 Err(error) => Err(error),
             };
             let (answer, place) = match answer {
                 Ok((incoming, place)) => (Ok(incoming), Some(place)),
                 Err(error) => (Err(error), None),
             };
-            told.ended(&answer);
-            match answer {
+            match told.ended(answer) {
                 Ok(incoming) => Ok((response(incoming, place), Box::new(async { Ok(()) }) as Io)),
                 Err(error) => {
                     Self::explain(&journal, &limits, &error);
@@ -136,7 +138,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    async fn run(mut self, body: WasiBody) -> Result<(Incoming, OwnedSemaphorePermit), Error> {
+    async fn run(mut self, body: WasiBody, told: &Told) -> Result<(Incoming, OwnedSemaphorePermit), Error> {
         let deadline = self.bounds.deadline.into();
         let Ok(place) = timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await else {
             return refuse(
@@ -156,7 +158,7 @@ impl Exchange {
             }
             Err(error) => return refuse(Rule::InvalidRequest, format!("the body was not finished: {error}")),
         };
-        let answer = send(&self.authority, self.outgoing, self.bounds).await?;
+        let answer = send(&self.authority, self.outgoing, self.bounds, told).await?;
         Ok((answer, place))
     }
 }

@@ -57,7 +57,7 @@ impl Transport for Script {
         let asked = format!("{} {}", request.method.as_str(), request.url);
         let fail = |state: &mut State, said: String| {
             state.mistakes.push(said.clone());
-            Err(TransportError { rule: Rule::Connect, message: said, sent: false })
+            Err(TransportError { rule: Rule::Connect, message: said, sent: false, denial: None })
         };
         let Some(next) = state.expected.pop_front() else {
             return fail(&mut state, format!("{asked} is not in the script; add a [[case.http]] for it"));
@@ -77,6 +77,12 @@ impl Transport for Script {
             (Some(json), _) => json.to_string(),
             (None, body) => body.unwrap_or_default(),
         };
-        Ok(Incoming { status: next.status, headers: http::HeaderMap::new(), body: body.into_bytes().into() })
+        let wire_bytes = body.len() as u64;
+        Ok(Incoming {
+            status: next.status,
+            headers: http::HeaderMap::new(),
+            body: body.into_bytes().into(),
+            wire_bytes,
+        })
     }
 }

@@ -39,7 +39,8 @@ impl Trial {
         let secrets = self.secret.iter().map(|text| secret(text)).collect::<anyhow::Result<Vec<_>>>()?;
         let wasm = super::package(&self.package)?;
         progress("compiling for this machine");
-        let config = Config { egress: EgressConfig { open: self.open }, ..Config::default() };
+        let config =
+            Config { egress: EgressConfig { open: self.open, ..EgressConfig::default() }, ..Config::default() };
         let bench = Bench::with(wasm, config, None)?;
         bench.secrets(&secrets)?;
         bench.install(settings)?;

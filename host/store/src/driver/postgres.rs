@@ -21,7 +21,7 @@ use crate::error::failed;
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// What `open` wants to find: as many migrations as there are.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "tables", include_str!("../../migrations/0001_tables.sql")),
     (2, "row-level security", include_str!("../../migrations/postgres/0002_row_level_security.sql")),
     (3, "keys, starts and answers", include_str!("../../migrations/0003_keys_starts_answers.sql")),
@@ -30,6 +30,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "keys under way", include_str!("../../migrations/postgres/0006_keys_under_way.sql")),
     (7, "quotas", include_str!("../../migrations/0007_quotas.sql")),
     (8, "usage", include_str!("../../migrations/postgres/0008_usage.sql")),
+    (9, "leaks", include_str!("../../migrations/0009_leaks.sql")),
 ];
 
 pub(crate) use init::init;

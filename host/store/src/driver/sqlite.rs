@@ -117,6 +117,7 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
         (1, "tables", include_str!("../../migrations/0001_tables.sql")),
         (3, "keys, starts and answers", include_str!("../../migrations/0003_keys_starts_answers.sql")),
         (7, "quotas", include_str!("../../migrations/0007_quotas.sql")),
+        (9, "leaks", include_str!("../../migrations/0009_leaks.sql")),
     ];
     let migrations = migrations
         .into_iter()

@@ -184,12 +184,14 @@ pub(crate) fn record() -> Record {
             credential: Some("salesforce".to_owned()),
             status: Some(200),
             refused: None,
+            denied: None,
             response_bytes: 17,
         }],
         secrets: vec![("salesforce".to_owned(), 1)],
         policy_version: 9,
         log: vec!["info started".to_owned()],
         log_dropped: 0,
+        leaks: Vec::new(),
     }
 }
 

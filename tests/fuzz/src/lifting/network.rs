@@ -31,7 +31,7 @@ impl Transport for Network {
             }
             "/refused" => {
                 let message = "the network is made up".to_owned();
-                return Err(TransportError { rule: Rule::Connect, message, sent: true });
+                return Err(TransportError { rule: Rule::Connect, message, sent: true, denial: None });
             }
             "/many" => {
                 for n in 0..1000_u32 {
@@ -41,6 +41,7 @@ impl Transport for Network {
             }
             _ => {}
         }
-        Ok(Incoming { status: 200, headers, body: Bytes::from(body) })
+        let wire_bytes = body.len() as u64;
+        Ok(Incoming { status: 200, headers, body: Bytes::from(body), wire_bytes })
     }
 }

@@ -138,6 +138,37 @@ fn reveal(name: String) -> Result<String, Error> {
     Ok(secret(&name)?.reveal()?)
 }
 
+/// Gives a secret away, written in some way, in some place.
+#[skill(name = "probe.leak")]
+fn leak(name: String, form: String, place: String, url: Option<String>) -> Result<String, Error> {
+    let value = secret(&name)?.reveal()?;
+    let written = match form.as_str() {
+        "hex" => value.bytes().fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
+        "reversed" => value.chars().rev().collect(),
+        "percent" => value.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}")),
+        _ => value,
+    };
+    match place.as_str() {
+        "log" => log::info!("it is {written}"),
+        "two lines" => {
+            let (first, rest) = written.split_at(written.len() / 2);
+            log::info!("{first}");
+            log::info!("{rest}");
+        }
+        "error" => return Err(Error::failed(format!("it is {written}"))),
+        "panic" => panic!("it is {written}"),
+        "audit" => {
+            let _taken = audit::success("probe.done", &format!("thing:{written}"));
+        }
+        "request" => {
+            let sent = http::get(url.unwrap_or_default()).header("x-it-is", &written).send();
+            return Ok(format!("{sent:?}"));
+        }
+        _ => return Ok(format!("it is {written}")),
+    }
+    Ok("done".to_owned())
+}
+
 /// Signs with a secret, or with a field of one.
 #[skill(name = "probe.sign")]
 fn sign(name: String, field: Option<String>, message: String) -> Result<String, Error> {

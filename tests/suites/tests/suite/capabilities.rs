@@ -62,18 +62,163 @@ fn hostile_15_an_allowed_name_that_leads_into_the_hosts_network_is_refused() {
     }
 }
 
+/// An answer that leads there.
+fn leads_to(status: u16, to: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} Elsewhere\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+}
+
 #[test]
-fn hostile_16_a_redirect_is_an_answer_and_is_not_followed() {
+fn hostile_16_a_redirect_is_followed_only_where_the_request_itself_could_go() {
     let target = Peer::start(|_| answer_with("secret"));
-    let to = target.origin.clone();
-    let peer = Peer::start(move |_| {
-        format!("HTTP/1.1 302 Found\r\nlocation: {to}/\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    let other = target.origin.clone();
+    let peer = Peer::start(move |head| {
+        let path = head.split(' ').nth(1).unwrap();
+        match path.strip_prefix("/allowed/to/") {
+            Some("other") => leads_to(302, &format!("{other}/allowed/x")),
+            Some("name") => leads_to(302, &format!("{}/allowed/x", other.replace("127.0.0.1", "localhost"))),
+            Some("metadata") => leads_to(307, "http://169.254.169.254/latest/meta-data/"),
+            Some("forbidden") => leads_to(302, "/forbidden"),
+            Some("up") => leads_to(302, "../%2e%2e/forbidden"),
+            Some("file") => leads_to(302, "file:///etc/passwd"),
+            Some("secure") => leads_to(302, "https://127.0.0.1:1/allowed/x"),
+            Some("nothing") => leads_to(302, "http://"),
+            Some("user") => leads_to(302, "//u:p@127.0.0.1:1/allowed/x"),
+            Some("circle") => leads_to(302, "/allowed/to/circle"),
+            Some("3") => leads_to(301, "/allowed/to/2#part"),
+            Some("2") => leads_to(303, "1"),
+            Some("1") => leads_to(308, "/allowed/x?q"),
+            _ => answer_with("hello"),
+        }
     });
     let test = TestHost::start();
     let admin = test.with_probe("acme-corp", &peer.origin);
-    let said = fetch(&test, &admin, &json!({ "url": format!("{}/allowed/x", peer.origin) }));
-    assert!(said.starts_with("302"), "{said}");
-    assert!(target.heads().is_empty(), "the redirect was followed");
+    test.send("PUT", "/v1/tenants/acme-corp/secrets/token", &admin, &json!({ "value": "t0k3n-v4lue" })).ok();
+    let ask = |to: &str| {
+        let url = format!("{}/allowed/to/{to}", peer.origin);
+        fetch(&test, &admin, &json!({ "url": url, "with_token": true }))
+    };
+    assert_eq!(ask("3"), "200 hello");
+    let heads = peer.heads();
+    let paths: Vec<_> = heads.iter().map(|head| head.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(paths, ["/allowed/to/3", "/allowed/to/2", "/allowed/to/1", "/allowed/x?q"]);
+    assert!(heads.iter().all(|head| head.contains("authorization: Bearer t0k3n-v4lue")), "it stays with its origin");
+    for (to, rule) in [
+        ("other", "Policy"),
+        ("name", "Policy"),
+        ("metadata", "Policy"),
+        ("forbidden", "Policy"),
+        ("up", "Policy"),
+        ("file", "Policy"),
+        ("secure", "Policy"),
+        ("nothing", "Policy"),
+        ("user", "InvalidRequest"),
+    ] {
+        let before = peer.heads().len();
+        let said = ask(to);
+        assert!(said.contains(rule) && said.contains("sent: true") && said.contains("a redirect"), "{to}: {said}");
+        assert_eq!(peer.heads().len(), before + 1, "{to}");
+    }
+    let before = peer.heads().len();
+    let said = ask("circle");
+    assert!(said.contains("Policy") && said.contains("a 4th time"), "{said}");
+    assert_eq!(peer.heads().len(), before + 4, "three are followed");
+    assert!(target.heads().is_empty(), "a redirect was followed to where nothing may go");
+}
+
+#[test]
+fn a_denial_is_explained_to_the_tenant_and_not_to_the_guest() {
+    let peer = Peer::start(|_| answer_with("hello"));
+    let test = TestHost::start();
+    let admin = test.with_probe("acme-corp", &peer.origin);
+    for (url, by, why, remedy) in [
+        (format!("{}/forbidden", peer.origin), "manifest", "/forbidden; allowed: GET http://127.0.0.1", "[[http]]"),
+        ("https://127.0.0.1/%2e%2e".to_owned() + "%2fx", "request", "encoded `.`", "the path that you mean"),
+    ] {
+        let answer = test.invoke("acme-corp", &admin, "probe.fetch", &json!({ "url": url }));
+        let run = test.run_of("acme-corp", &admin, &answer);
+        let denied = &run["egress"][0]["denied"];
+        assert_eq!(denied["by"], by, "{run}");
+        assert!(denied["why"].as_str().unwrap().contains(why), "{run}");
+        assert!(denied["remedy"].as_str().unwrap().contains(remedy), "{run}");
+        let line = run["log"][0].as_str().unwrap();
+        assert!(line.contains(&format!("refused by the {by}: ")) && line.contains(why), "{line}");
+        if by == "manifest" {
+            let said = answer.body["output"].as_str().unwrap();
+            assert!(said.contains("not allowed") && !said.contains("allowed: GET"), "{said}");
+        }
+    }
+    assert!(peer.heads().is_empty());
+}
+
+#[test]
+fn hostile_20_a_secret_that_a_skill_gives_away_is_taken_out_wherever_it_is() {
+    const VALUE: &str = "s3cr3t/v4lue+of the \"CRM\"";
+    let peer = Peer::start(answer_with);
+    let test = TestHost::start();
+    let admin = test.tenant("acme-corp");
+    test.publish(probe());
+    test.install("acme-corp", &admin, "northwind/probe", &json!({ "origin": peer.origin }), &["readable"]);
+    for name in ["token", "readable"] {
+        test.send("PUT", &format!("/v1/tenants/acme-corp/secrets/{name}"), &admin, &json!({ "value": VALUE })).ok();
+    }
+    for (form, place) in [
+        ("plain", "output"),
+        ("hex", "output"),
+        ("percent", "output"),
+        ("plain", "log"),
+        ("hex", "two lines"),
+        ("plain", "error"),
+        ("hex", "panic"),
+        ("plain", "audit"),
+        ("hex", "request"),
+    ] {
+        let url = format!("{}/allowed/x", peer.origin);
+        let input = json!({ "name": "readable", "form": form, "place": place, "url": url });
+        let answer = test.invoke("acme-corp", &admin, "probe.leak", &input);
+        let run = test.run_of("acme-corp", &admin, &answer);
+        let found_in = match place {
+            "two lines" => "log",
+            "panic" => "error",
+            other => other,
+        };
+        let leaks = run["leaks"].to_string();
+        assert!(leaks.contains(&format!("readable in the {found_in}")), "{form} {place}: {leaks}");
+        if place == "request" {
+            assert!(answer.body["output"].as_str().unwrap().contains("Credential"), "{}", answer.body);
+        }
+        // Whatever can be seen of the run.
+        let events = json!(test.audit("acme-corp", &admin));
+        let seen = format!("{} {run} {events}", answer.body);
+        let hex = hex::encode(VALUE);
+        for part in ["s3cr3t", "v4lue", &hex[..20], &hex[hex.len() - 20..]] {
+            assert!(!seen.contains(part), "{form} {place}: {part} in {seen}");
+        }
+    }
+    assert!(peer.heads().is_empty(), "the request with the value was sent");
+    // A value that was put on a request, and that the peer gives back.
+    let fetched = fetch(&test, &admin, &json!({ "url": format!("{}/allowed/x", peer.origin), "with_token": true }));
+    assert!(fetched.contains("[redacted: "), "{fetched}");
+    assert!(peer.heads()[0].contains(VALUE), "the peer got it");
+    let told = test.audit("acme-corp", &admin);
+    let leaks: Vec<_> = told.iter().filter(|event| event["action"] == "secret.leak").collect();
+    assert!(leaks.len() >= 10 && leaks.iter().all(|event| event["outcome"] == "denied"), "{leaks:?}");
+    // What the documentation says of its limits.
+    let reversed = json!({ "name": "readable", "form": "reversed", "place": "output" });
+    let answer = test.invoke("acme-corp", &admin, "probe.leak", &reversed);
+    assert!(answer.ok()["output"].as_str().unwrap().contains("eul4v"));
+}
+
+#[test]
+fn an_operator_has_outputs_kept_back_that_hold_a_secret() {
+    let test = TestHost::with("secrets:\n  on_leak: refuse\n");
+    let admin = test.tenant("acme-corp");
+    test.publish(probe());
+    test.install("acme-corp", &admin, "northwind/probe", &json!({ "origin": "https://a.example" }), &["readable"]);
+    test.send("PUT", "/v1/tenants/acme-corp/secrets/readable", &admin, &json!({ "value": "s3cr3t-v4lue" })).ok();
+    let input = json!({ "name": "readable", "form": "plain", "place": "output" });
+    let answer = test.invoke("acme-corp", &admin, "probe.leak", &input);
+    assert_eq!((answer.status, &answer.body["reason"]), (422, &json!("denied")), "{}", answer.body);
+    assert!(!answer.body.to_string().contains("v4lue"), "{}", answer.body);
 }
 
 #[test]
@@ -120,7 +265,8 @@ fn a_secret_is_put_on_the_wire_by_the_host_and_read_only_where_the_tenant_lets_i
         assert_eq!((refused.status, &refused.body["kind"]), (422, &json!("denied")), "{}", refused.body);
     }
     test.install("acme-corp", &admin, "northwind/probe", &json!({ "origin": peer.origin }), &["readable"]);
-    assert_eq!(reveal("readable").ok()["output"], r#"{"pass":"p4ss-w0rd","user":"ada"}"#);
+    // It may read it, and give it to nobody.
+    assert_eq!(reveal("readable").ok()["output"], "[redacted: readable]");
     assert_eq!(reveal("token").status, 422);
     let entries = test.audit("acme-corp", &admin);
     let reveals: Vec<_> = entries

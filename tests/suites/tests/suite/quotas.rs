@@ -343,7 +343,7 @@ fn an_answer_that_breaks_off_is_paid_for_whole() {
     // All but the last byte, again and again.
     let peer = Peer::start(|_| {
         let body = "x".repeat(100 << 10);
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len() + 1).into_bytes()
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len() + 1).into_bytes()
     });
     let admin = test.with_probe("acme-corp", &peer.origin);
     let input = json!({ "url": format!("{}/allowed/x", peer.origin) });

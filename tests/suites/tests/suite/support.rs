@@ -411,17 +411,28 @@ impl Peer {
                 let Ok(mut stream) = stream else { return };
                 let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
                 std::thread::spawn(move || {
-                    let mut head = Vec::new();
-                    let mut byte = [0];
-                    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
-                        head.push(byte[0]);
+                    loop {
+                        let mut head = Vec::new();
+                        let mut byte = [0];
+                        while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+                            head.push(byte[0]);
+                        }
+                        if head.is_empty() {
+                            return;
+                        }
+                        let head = String::from_utf8_lossy(&head).into_owned();
+                        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                        let _client_may_be_gone = stream.read_exact(&mut body);
+                        seen.lock().unwrap().push(head.clone());
+                        let answer = answer(&head);
+                        let _client_may_be_gone = stream.write_all(&answer);
+                        let says = |words: &[u8]| answer.windows(words.len()).any(|part| part == words);
+                        // Without a length its end is the end of the connection.
+                        if says(b"connection: close") || !says(b"content-length:") {
+                            return;
+                        }
                     }
-                    let head = String::from_utf8_lossy(&head).into_owned();
-                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-                    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-                    let _client_may_be_gone = stream.read_exact(&mut body);
-                    seen.lock().unwrap().push(head.clone());
-                    let _client_may_be_gone = stream.write_all(&answer(&head));
                 });
             }
         });

@@ -148,7 +148,7 @@ impl Transport for Scripted {
         }
         let mut headers = http::HeaderMap::new();
         headers.insert("content-type", http::HeaderValue::from_static("text/plain"));
-        Ok(Incoming { status: 200, headers, body: bytes::Bytes::from_static(b"hello") })
+        Ok(Incoming { status: 200, headers, body: bytes::Bytes::from_static(b"hello"), wire_bytes: 5 })
     }
 }
 
