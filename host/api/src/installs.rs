@@ -6,9 +6,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use clawhold_runtime::{Host, Install, InstallAsk, PlanView as Planned, Problem};
+use clawhold_runtime::{Explained, Host, Install, InstallAsk, PlanView as Planned, Problem};
 use clawhold_tenancy::permit::{ListInstalls, PlanInstall, PutInstall, RemoveInstall};
-use clawhold_tenancy::policy::Policy;
+use clawhold_tenancy::policy::{Method, Policy};
+use clawhold_tenancy::run::Denied;
 use clawhold_tenancy::{Digest, PackageName, SecretName};
 use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
@@ -138,6 +139,49 @@ pub(crate) async fn remove(
     let package = path.parse().map_err(|_| Problem::NotFound("install"))?;
     let remove = |keep| host.remove_install(&allowed.cx, &allowed.permit, &package, expected, keep);
     once(&host, &allowed, &BodyHash::none(), |()| Reply::empty(), remove).await
+}
+
+/// A request that nobody sends.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExplainQuery {
+    /// Where to: an absolute URL.
+    url: String,
+    /// The method. `GET` if not given.
+    method: Option<Method>,
+    /// A secret that would be put on it.
+    secret: Option<SecretName>,
+}
+
+/// What would become of it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Explanation")]
+pub(crate) struct ExplanationView {
+    /// Whether everybody would let it go.
+    allowed: bool,
+    /// Who says no, by which rule, and what would allow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    denied: Option<Denied>,
+    /// Why it would not get there, though everybody lets it go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreachable: Option<String>,
+}
+
+pub(crate) async fn explain(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<PlanInstall>,
+    Named(path): Named<PackagePath>,
+    Asked(query): Asked<ExplainQuery>,
+) -> Answer<ExplanationView> {
+    let package = path.parse().map_err(|_| Problem::NotFound("install"))?;
+    let request = (query.method.unwrap_or(Method::Get), query.url.as_str());
+    let secrets: Vec<SecretName> = query.secret.into_iter().collect();
+    let (denied, unreachable) = match host.explain(&allowed.permit, &package, request, &secrets).await? {
+        Explained::Allowed => (None, None),
+        Explained::Denied(denial) => (Some(Denied::from(denial)), None),
+        Explained::Unreachable(why) => (None, Some(why)),
+    };
+    Ok(Json(ExplanationView { allowed: denied.is_none(), denied, unreachable }))
 }
 
 fn asked(

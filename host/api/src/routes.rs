@@ -269,6 +269,13 @@ fn routes(host: Arc<Host>) -> Routes {
             installs::show,
             Operation::new("showInstall", "An install").gives::<installs::InstallView>(200).field("ETag", REVISION),
         )
+        .get::<can::PlanInstall, TenantId, _, _>(
+            "/v1/tenants/{tenant}/installs/{publisher}/{name}/explain",
+            installs::explain,
+            Operation::new("explainRequest", "What would become of a request of an installed package; sends nothing")
+                .query::<installs::ExplainQuery>()
+                .gives::<installs::ExplanationView>(200),
+        )
         .delete::<can::RemoveInstall, TenantId, _, _>(
             "/v1/tenants/{tenant}/installs/{publisher}/{name}",
             installs::remove,

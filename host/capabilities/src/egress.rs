@@ -309,4 +309,4 @@ fn roots(which: &Roots) -> anyhow::Result<RootCertStore> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clawhold_sandbox::contract::clawhold::skill::http::{Error, Rule};
 use clawhold_tenancy::policy::{By, Denial, HostCeiling, Method, Policy};
 use clawhold_tenancy::quota::{Amounts, Dimension, Over};
-use clawhold_tenancy::run::{Denied, Egress};
+use clawhold_tenancy::run::Egress;
 use clawhold_tenancy::{DEPTH_HEADER, RunLimits, SecretName};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::Url;
@@ -102,7 +102,7 @@ impl Exits<'_> {
             return refuse(Rule::Policy, "there is no network while a package describes itself");
         };
         told.within(self.limits.http_requests)?;
-        let url = parse_url(wanted.url).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
+        let url = parse_url(wanted.url).map_err(|problem| told.deny(unreadable(&problem)))?;
         told.origin(&url);
         let mut headers = parse_headers(&wanted.fields).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
         headers.insert(DEPTH_HEADER, HeaderValue::from(u16::from(authority.depth) + 1));
@@ -123,7 +123,7 @@ impl Exits<'_> {
         let Some(authority) = self.authority else { return refuse(Rule::Policy, "there is no network") };
         told.within(self.limits.http_requests)?;
         told.origin(&next.url);
-        readable(&next.url).or_else(|problem| refuse(Rule::InvalidRequest, problem))?;
+        readable(&next.url).map_err(|problem| told.deny(unreadable(&problem)))?;
         judge(authority, next.method, &next.url, secrets).map_err(|denial| told.deny(denial))?;
         Ok(next)
     }
@@ -242,14 +242,14 @@ impl Told {
     }
 
     fn note(&self, denial: Denial, in_log: bool) {
-        let Denial { by, why, remedy } = denial;
         let mut journal = lock(&self.journal);
         if in_log {
+            let Denial { by, why, remedy } = &denial;
             let line = format!("warn http: refused by the {}: {why}; {remedy}", by.as_str());
             journal.line(self.log.0, cut(&line, self.log.1).to_owned());
         }
         if let Some(told) = journal.egress.get_mut(self.before) {
-            told.denied = Some(Denied { by, why, remedy });
+            told.denied = Some(denial.into());
         }
     }
 
@@ -282,6 +282,16 @@ pub(crate) fn judged(
     policy.allows(method, url, None)?;
     secrets.iter().try_for_each(|secret| policy.allows(method, url, Some(secret)))?;
     ceiling.check(url)
+}
+
+/// What is wrong with a URL, and what to write instead.
+fn unreadable(problem: &str) -> Denial {
+    let (why, remedy) = problem.split_once("; ").unwrap_or((problem, "write https://host/path"));
+    Denial { by: By::Request, why: why.to_owned(), remedy: remedy.to_owned() }
+}
+
+pub(crate) fn parsed(text: &str) -> Result<Url, Denial> {
+    parse_url(text).map_err(|problem| unreadable(&problem))
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

@@ -9,6 +9,7 @@ mod address;
 mod audit;
 mod egress;
 mod exits;
+mod explain;
 mod http;
 mod journal;
 mod leaks;
@@ -33,6 +34,7 @@ use crate::wasi::Wasi;
 
 pub use address::{AddressRule, RefusedAddress};
 pub use egress::{Egress, EgressSettings, Roots};
+pub use explain::{Explained, explain};
 pub use http::{Applied, Bounds, Incoming, Outgoing, Transport, TransportError};
 pub use journal::{Journal, Note};
 pub use leaks::{Form, Leak, Leaks};

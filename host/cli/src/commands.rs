@@ -5,6 +5,7 @@ pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod install;
 pub(crate) mod market;
+pub(crate) mod policy;
 pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod tenant;

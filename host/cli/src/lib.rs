@@ -70,6 +70,9 @@ enum Command {
     /// Plan, add, list and remove a tenant's installs.
     #[command(subcommand)]
     Install(commands::install::Install),
+    /// Say what the policy of an install allows.
+    #[command(subcommand)]
+    Policy(commands::policy::Policy),
     /// Call a skill.
     #[command(
         after_help = "Example:\n  clawhold invoke acme-corp hello.greet '{\"name\": \"Ada\"}'\n  clawhold invoke --retry acme-corp hello.greet '{\"name\": \"Ada\"}'"
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Skill(command) => command.run(client, out),
         Command::Market(command) => client().and_then(|c| command.run(&c, out)),
         Command::Install(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Policy(command) => client().and_then(|c| command.run(&c, out)),
         Command::Invoke(command) => client().and_then(|c| command.run(&c, out)),
         Command::Run(command) => client().and_then(|c| command.run(&c, out)),
         Command::Usage(command) => client().and_then(|c| command.run(&c, out)),

@@ -13,6 +13,7 @@ use clawhold_capabilities::{Backends, Egress, OnLeak, ScratchRoot, Transport, ad
 use clawhold_limiter::Limiter;
 use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreRows};
 use clawhold_sandbox::{Sandbox, Settings};
+use clawhold_secret_store::CachedSecrets;
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
 use clawhold_store::{DEFAULT_CONNECTIONS, Store};
 use clawhold_telemetry::{Metrics, Shown};
@@ -146,7 +147,10 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
     let heads = heads(folder, config, &key);
     let details = Details::new(store.clone(), Arc::clone(&key) as _);
     let backends = Backends {
-        secrets: Arc::new(LocalSecrets::new(Arc::clone(&key), StoreRows::new(store.clone(), Arc::clone(&details)))),
+        secrets: Arc::new(CachedSecrets::new(LocalSecrets::new(
+            Arc::clone(&key),
+            StoreRows::new(store.clone(), Arc::clone(&details)),
+        ))),
         transport,
         ceiling: Arc::new(config.egress.ceiling()),
         on_leak: match config.secrets.on_leak {

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use clawhold_capabilities::{Explained, explain};
 use clawhold_marketplace::{Plan, SkillSpec, plan};
 use clawhold_store::PutInstall;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::SETTINGS_BYTES;
 use clawhold_tenancy::permit::{ListInstalls, ListSkills, PlanInstall, PutInstall as PutInstallAction, RemoveInstall};
+use clawhold_tenancy::policy::Method;
 use clawhold_tenancy::quota::{Dimension, Over};
 use clawhold_tenancy::{Context, Digest, PackageName, Permit, SecretName, SkillName, TenantId};
 use semver::Version as Number;
@@ -129,6 +131,20 @@ impl Host {
     pub async fn install(&self, permit: &Permit<ListInstalls>, package: &PackageName) -> Result<Install, Problem> {
         let found = self.store.tenant(permit.tenant()).await?.install(package).await?;
         found.ok_or(Problem::NotFound("install"))
+    }
+
+    /// What would become of a request of an installed package. Sends nothing.
+    pub async fn explain(
+        &self,
+        permit: &Permit<PlanInstall>,
+        package: &PackageName,
+        request: (Method, &str),
+        secrets: &[SecretName],
+    ) -> Result<Explained, Problem> {
+        let tenant = permit.tenant();
+        let found = self.store.tenant(tenant).await?.install(package).await?;
+        let install = found.ok_or(Problem::NotFound("install"))?;
+        Ok(explain(&install.put.policy, &self.backends, tenant, request, secrets).await)
     }
 
     /// What is installed, behind `after`, by package.

@@ -46,6 +46,7 @@ use tokio::sync::Semaphore;
 pub use admission::Calls;
 pub use audit::Export;
 pub use auth::BearerToken;
+pub use clawhold_capabilities::Explained;
 pub use clawhold_marketplace::{Plan, SecretPlan, SkillSpec};
 pub use clawhold_store::audit::{Entry, Verification};
 pub use clawhold_store::{

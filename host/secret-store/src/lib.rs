@@ -17,6 +17,7 @@
 //! }
 //! ```
 
+mod cached;
 pub mod keys;
 pub mod local;
 mod sealing;
@@ -27,6 +28,7 @@ use clawhold_tenancy::audit::Event;
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::{SecretName, TenantId};
 
+pub use cached::CachedSecrets;
 pub use value::{FieldError, SecretValue};
 
 /// A secret's value and which one it is.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::policy::By;
+use crate::policy::{By, Denial};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +131,12 @@ pub struct Denied {
     pub why: String,
     /// What would allow it, and who can do that.
     pub remedy: String,
+}
+
+impl From<Denial> for Denied {
+    fn from(Denial { by, why, remedy }: Denial) -> Self {
+        Self { by, why, remedy }
+    }
 }
 
 /// One HTTP request that a run made or wanted to make.

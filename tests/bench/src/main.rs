@@ -5,6 +5,7 @@
 
 mod audit;
 mod cold;
+mod egress;
 mod invoke;
 mod many;
 mod neighbour;
@@ -60,7 +61,7 @@ fn rounded(value: f64) -> f64 {
 
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHMARKS: [Benchmark; 14] = [
+const BENCHMARKS: [Benchmark; 17] = [
     (&["P1", "P1raw", "P1kept", "P1rawkept", "P1inv"], invoke::measure),
     (&["P1b", "P1bc"], invoke::metering),
     (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
@@ -75,6 +76,9 @@ const BENCHMARKS: [Benchmark; 14] = [
     (&["P7r", "P7rincr", "P7rcheck"], quotas::through_redis),
     (&["P9", "P9flat", "P9db", "P9dbflat", "P9mem"], audit::verification),
     (&["P10", "P10axum", "P10http"], quotas::refusing),
+    (&["P11", "P11skill", "P11hyper"], egress::request),
+    (&["P12", "P12build"], egress::leaks),
+    (&["P13"], egress::secret),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -37,8 +37,12 @@ const KINDS: [(&str, &str, &str, &str); 5] = [
 
 pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    // What the noise's client takes is the noise's, and keeps the neighbour's waiting no more than another process would.
-    let noisy = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // What the noise's client computes is no use of the host: whoever makes noise has a machine of its own. It gets what is left.
+    let noisy = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .on_thread_start(|| _ = rustix::process::nice(15))
+        .enable_all()
+        .build()?;
     let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let rounds = calibrate(&servers)?;
     let folder = in_memory()?;

@@ -108,7 +108,7 @@ fn with_body(fields: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// A DNS server of a test's own: what it says to each question about an IPv4 address, one after another, and the last again and again.
-async fn dns(answers: Vec<Vec<IpAddr>>) -> (SocketAddr, Arc<AtomicUsize>) {
+pub(crate) async fn dns(answers: Vec<Vec<IpAddr>>) -> (SocketAddr, Arc<AtomicUsize>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (at, asked) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&asked);

@@ -142,12 +142,23 @@ fn a_denial_is_explained_to_the_tenant_and_not_to_the_guest() {
         assert!(denied["remedy"].as_str().unwrap().contains(remedy), "{run}");
         let line = run["log"][0].as_str().unwrap();
         assert!(line.contains(&format!("refused by the {by}: ")) && line.contains(why), "{line}");
+        // The same answer without a run.
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let query = query.append_pair("url", &url).finish();
+        let explained =
+            test.get(&format!("/v1/tenants/acme-corp/installs/northwind/probe/explain?{query}"), &admin).ok();
+        assert_eq!(explained, json!({ "allowed": false, "denied": denied }));
         if by == "manifest" {
             let said = answer.body["output"].as_str().unwrap();
             assert!(said.contains("not allowed") && !said.contains("allowed: GET"), "{said}");
         }
     }
-    assert!(peer.heads().is_empty());
+    let asked = format!("/v1/tenants/acme-corp/installs/northwind/probe/explain?url={}/allowed/x", peer.origin);
+    assert_eq!(test.get(&asked, &admin).ok(), json!({ "allowed": true }));
+    let with_secret = test.get(&format!("{asked}&secret=readable"), &admin).ok();
+    assert_eq!(with_secret["denied"]["by"], "credential");
+    assert_eq!(test.get(&asked.replace("probe", "other"), &admin).status, 404);
+    assert!(peer.heads().is_empty(), "nothing was sent");
 }
 
 #[test]

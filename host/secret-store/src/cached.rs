@@ -1,0 +1,246 @@
+//! Secrets that were asked for a moment ago.
+//!
+//! A value stays for a second at most, so that a host learns within that time of what another one has put or deleted; what is put or
+//! deleted here is forgotten at once. Whoever asks while a value is being fetched waits for that. Values are wiped when they go, and they
+//! go also when nobody asks any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use clawhold_tenancy::{SecretName, TenantId};
+use moka::future::Cache;
+use tokio::task::JoinHandle;
+
+use crate::{Change, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
+
+/// How long a value stays.
+const KEPT: Duration = Duration::from_secs(1);
+/// Values at a time.
+const VALUES: u64 = 10_000;
+
+/// Another store, with a short memory.
+pub struct CachedSecrets<S> {
+    store: S,
+    known: Cache<(TenantId, SecretName), Arc<Versioned>>,
+    sweeper: JoinHandle<()>,
+}
+
+impl<S: SecretStore> CachedSecrets<S> {
+    /// In front of this store. On a tokio runtime.
+    pub fn new(store: S) -> Self {
+        let known: Cache<_, Arc<Versioned>> = Cache::builder().max_capacity(VALUES).time_to_live(KEPT).build();
+        let swept = known.clone();
+        let sweeper = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(KEPT).await;
+                // What is too old is dropped by whoever uses the cache, and perhaps nobody does.
+                swept.run_pending_tasks().await;
+            }
+        });
+        Self { store, known, sweeper }
+    }
+
+    async fn forget(&self, tenant: &TenantId, name: &SecretName) {
+        self.known.invalidate(&(tenant.clone(), name.clone())).await;
+        self.known.run_pending_tasks().await;
+    }
+}
+
+impl<S> Drop for CachedSecrets<S> {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+    }
+}
+
+/// Why there is nothing to remember.
+enum Nothing {
+    Absent,
+    Failed(SecretError),
+}
+
+#[async_trait]
+impl<S: SecretStore> SecretStore for CachedSecrets<S> {
+    async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError> {
+        let fetch = async {
+            match self.store.get(tenant, name).await {
+                Ok(Some(found)) => Ok(Arc::new(found)),
+                Ok(None) => Err(Nothing::Absent),
+                Err(error) => Err(Nothing::Failed(error)),
+            }
+        };
+        match self.known.try_get_with((tenant.clone(), name.clone()), fetch).await {
+            Ok(found) => Ok(Some(Versioned { version: found.version, value: found.value.clone() })),
+            Err(nothing) => match Arc::try_unwrap(nothing) {
+                Ok(Nothing::Absent) => Ok(None),
+                Ok(Nothing::Failed(error)) => Err(error),
+                // Several have asked at once, and an error is one's own.
+                Err(shared) => match &*shared {
+                    Nothing::Absent => Ok(None),
+                    Nothing::Failed(error) => Err(SecretError::Unavailable(error.to_string().into())),
+                },
+            },
+        }
+    }
+
+    async fn put(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        value: SecretValue,
+        change: Change<i64>,
+    ) -> Result<i64, SecretError> {
+        let put = self.store.put(tenant, name, value, change).await;
+        self.forget(tenant, name).await;
+        put
+    }
+
+    async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError> {
+        let deleted = self.store.delete(tenant, name, change).await;
+        self.forget(tenant, name).await;
+        deleted
+    }
+
+    async fn count(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+        self.store.count(tenant).await
+    }
+
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<&SecretName>,
+        limit: u32,
+    ) -> Result<Vec<SecretInfo>, SecretError> {
+        self.store.list(tenant, after, limit).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use clawhold_tenancy::audit::{Event, Outcome};
+    use clawhold_tenancy::{Context, Role, Scope};
+
+    use super::*;
+
+    /// A store of one secret that counts how often it is read, and takes its time.
+    #[derive(Default)]
+    struct Counting {
+        value: Mutex<Option<(i64, String)>>,
+        fails: std::sync::atomic::AtomicBool,
+        reads: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl SecretStore for Arc<Counting> {
+        async fn get(&self, _: &TenantId, _: &SecretName) -> Result<Option<Versioned>, SecretError> {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if self.fails.load(Ordering::SeqCst) {
+                return Err(SecretError::Unavailable("gone".into()));
+            }
+            let value = self.value.lock().unwrap().clone();
+            Ok(value.map(|(version, text)| Versioned { version, value: SecretValue::from(text) }))
+        }
+
+        async fn put(
+            &self,
+            _: &TenantId,
+            _: &SecretName,
+            value: SecretValue,
+            _: Change<i64>,
+        ) -> Result<i64, SecretError> {
+            let mut kept = self.value.lock().unwrap();
+            let version = kept.as_ref().map_or(1, |(version, _)| version + 1);
+            *kept = Some((version, value.expose_str().unwrap().to_owned()));
+            Ok(version)
+        }
+
+        async fn delete(&self, _: &TenantId, _: &SecretName, _: Change<()>) -> Result<bool, SecretError> {
+            Ok(self.value.lock().unwrap().take().is_some())
+        }
+
+        async fn count(&self, _: &TenantId) -> Result<u64, SecretError> {
+            Ok(0)
+        }
+
+        async fn list(&self, _: &TenantId, _: Option<&SecretName>, _: u32) -> Result<Vec<SecretInfo>, SecretError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn event() -> Event {
+        let cx = Context::of_host("test", Scope::Host, Role::Operator);
+        Event::by(&cx, "secret.put", "secret:crm".to_owned(), Outcome::Success)
+    }
+
+    #[tokio::test]
+    async fn a_value_is_read_once_a_second_however_many_ask_and_what_changes_here_is_known_at_once() {
+        let below = Arc::new(Counting::default());
+        let secrets = Arc::new(CachedSecrets::new(Arc::clone(&below)));
+        let (acme, globex): (TenantId, TenantId) = ("acme-corp".parse().unwrap(), "globex".parse().unwrap());
+        let name: SecretName = "crm".parse().unwrap();
+        let text = async |tenant: &TenantId| {
+            let found = secrets.get(tenant, &name).await.unwrap();
+            found.map(|found| found.value.expose_str().unwrap().to_owned())
+        };
+        let put = async |value: &str| {
+            secrets.put(&acme, &name, SecretValue::from(value.to_owned()), Change::told(event())).await.unwrap();
+        };
+        assert_eq!(text(&acme).await, None);
+        assert_eq!(text(&acme).await, None, "what is absent is asked for each time");
+        assert_eq!(below.reads.load(Ordering::SeqCst), 2);
+        put("one").await;
+        let all = (0..50).map(|_| {
+            let (secrets, acme, name) = (Arc::clone(&secrets), acme.clone(), name.clone());
+            tokio::spawn(async move { secrets.get(&acme, &name).await.unwrap().unwrap().version })
+        });
+        for one in all.collect::<Vec<_>>() {
+            assert_eq!(one.await.unwrap(), 1);
+        }
+        assert_eq!(below.reads.load(Ordering::SeqCst), 3, "fifty waited for one answer");
+        assert_eq!(text(&globex).await.as_deref(), Some("one"), "of a store that knows one value for all");
+        assert_eq!(below.reads.load(Ordering::SeqCst), 4, "what one tenant knows is no other's");
+        put("two").await;
+        assert_eq!(text(&acme).await.as_deref(), Some("two"));
+        // Another host puts a third.
+        *below.value.lock().unwrap() = Some((3, "three".to_owned()));
+        tokio::time::sleep(KEPT + Duration::from_millis(100)).await;
+        assert_eq!(text(&acme).await.as_deref(), Some("three"));
+        secrets.delete(&acme, &name, Change::told(event())).await.unwrap();
+        assert_eq!(text(&acme).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_nobodys_memory_and_is_told_to_all_who_wait() {
+        let below = Arc::new(Counting::default());
+        let secrets = Arc::new(CachedSecrets::new(Arc::clone(&below)));
+        let (acme, name): (TenantId, SecretName) = ("acme-corp".parse().unwrap(), "crm".parse().unwrap());
+        below.fails.store(true, Ordering::SeqCst);
+        let all = (0..10).map(|_| {
+            let (secrets, acme, name) = (Arc::clone(&secrets), acme.clone(), name.clone());
+            tokio::spawn(async move { secrets.get(&acme, &name).await.map(|_| ()) })
+        });
+        for one in all.collect::<Vec<_>>() {
+            assert!(matches!(one.await.unwrap(), Err(SecretError::Unavailable(_))));
+        }
+        below.fails.store(false, Ordering::SeqCst);
+        assert!(secrets.get(&acme, &name).await.unwrap().is_none(), "and the next one asks again");
+    }
+
+    #[tokio::test]
+    async fn a_value_that_nobody_asks_for_any_more_goes() {
+        let below = Arc::new(Counting { value: Mutex::new(Some((1, "one".to_owned()))), ..Counting::default() });
+        let secrets = CachedSecrets::new(below);
+        let (acme, name): (TenantId, SecretName) = ("acme-corp".parse().unwrap(), "crm".parse().unwrap());
+        let held = {
+            secrets.get(&acme, &name).await.unwrap();
+            Arc::downgrade(&secrets.known.get(&(acme, name)).await.unwrap())
+        };
+        assert!(held.upgrade().is_some());
+        tokio::time::sleep(3 * KEPT).await;
+        assert!(held.upgrade().is_none(), "it is still in memory");
+    }
+}

@@ -1,0 +1,237 @@
+//! P11, P12, P13: what a request of a skill costs, and what the leak guard and a secret do.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::ensure;
+use async_trait::async_trait;
+use bytes::Bytes;
+use clawhold_capabilities::Leaks;
+use clawhold_runtime::{Details, StoreRows};
+use clawhold_secret_store::local::{LocalSecrets, MasterKey};
+use clawhold_secret_store::{CachedSecrets, Change, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
+use clawhold_store::Store;
+use clawhold_tenancy::audit::{Event, Outcome};
+use clawhold_tenancy::keep::Keep;
+use clawhold_tenancy::permit::InvokeSkill;
+use clawhold_tenancy::{Role, Scope, SecretName, SkillName, TenantId};
+use clawhold_test_support::guest::Guest;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::Figure;
+use crate::setup::{PLENTY, context, host, in_memory, publish, tenant_with_origin};
+
+const ROUNDS: usize = 7;
+/// Runs of a round, and requests of one run more than of the other.
+const RUNS: u32 = 200;
+const MORE: u32 = 30;
+
+/// A skill that asks a peer so many times.
+fn asking(peer: SocketAddr, times: u32) -> anyhow::Result<Vec<u8>> {
+    let url = format!("http://{peer}/x");
+    let text = format!(
+        ";;! [[http]]\n;;! host_setting = \"origin\"\n;;! methods = [\"GET\"]\n;;! paths = [\"/*\"]\n\
+         (import \"clawhold:skill/http@0.1.0\" \"send\" (func $send (param i32 i32)))\n\
+         (data (i32.const 3072) \"{url}\")\n\
+         (data (i32.const 2052) \"\\00\\0c\\00\\00\\{:02x}\\00\\00\\00\")\n\
+         (func $run (result i32) (local $i i32)\n\
+         (loop $again\n\
+           (call $send (i32.const 2048) (i32.const 600))\n\
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))\n\
+           (br_if $again (i32.lt_u (local.get $i) (i32.const {times}))))\n\
+         (call $yes))",
+        url.len()
+    );
+    Ok(Guest::of(&format!("ask{times}"), &text)?.wasm)
+}
+
+async fn peer() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let at = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _no_delay = stream.set_nodelay(true);
+            let service = hyper::service::service_fn(|_| async {
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello"))))
+            });
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    Ok(at)
+}
+
+pub(crate) fn request() -> anyhow::Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let at = peer().await?;
+        let folder = in_memory()?;
+        let yaml = format!("egress:\n  open: [127.0.0.1/32]\ntenant_quotas:\n  default:\n{PLENTY}");
+        let host = host(folder.path(), &yaml).await?;
+        for times in [1, 1 + MORE] {
+            publish(&host, "guests", asking(at, times)?).await?;
+        }
+        let tenant = "acme-corp".parse()?;
+        let packages = ["guests/ask1".to_owned(), format!("guests/ask{}", 1 + MORE)];
+        tenant_with_origin(&host, &tenant, &packages.each_ref().map(String::as_str), &format!("http://{at}")).await?;
+        let cx = context(Scope::Tenant(tenant.clone()), Role::Caller);
+        let permit = cx.permit::<InvokeSkill>(&tenant)?;
+        let time = async |times: u32| {
+            let skill: SkillName = format!("guest.ask{times}").parse()?;
+            let began = Instant::now();
+            for _ in 0..RUNS {
+                host.invoke(&cx, &permit, &skill, "{}".to_owned(), Keep::nothing()).await?;
+            }
+            anyhow::Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(RUNS))
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(TcpStream::connect(at).await?)).await?;
+        tokio::spawn(connection);
+        let mut plain = async || {
+            let began = Instant::now();
+            for _ in 0..RUNS * MORE {
+                let asked = Request::get("/x").header("host", at.to_string()).body(Empty::<Bytes>::new())?;
+                let answer = sender.send_request(asked).await?;
+                ensure!(answer.into_body().collect().await?.to_bytes() == "hello");
+            }
+            anyhow::Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(RUNS * MORE))
+        };
+        let (mut ratio, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..=ROUNDS {
+            let bare = plain().await?;
+            let (once, often) = (time(1).await?, time(1 + MORE).await?);
+            if round > 0 {
+                let each = (often - once) / f64::from(MORE);
+                ratio.push(each / bare);
+                ours.push(each);
+                theirs.push(bare);
+            }
+        }
+        let figure = |id, name, unit, target, rounds| Figure { id, name, unit, target, rounds };
+        Ok(vec![
+            figure("P11", "a skill's request to a loopback server ÷ the same by plain hyper", "ratio", "<= 1.5", ratio),
+            figure("P11skill", "a skill's request, each one more of a run", "us", "-", ours),
+            figure("P11hyper", "the same by plain hyper on a connection that is kept", "us", "-", theirs),
+        ])
+    })
+}
+
+pub(crate) fn leaks() -> anyhow::Result<Vec<Figure>> {
+    let secrets: Vec<(SecretName, SecretValue)> = (0..8)
+        .map(|n| {
+            Ok((format!("secret-{n}").parse()?, SecretValue::from(format!("sk-live-{n}/4eC39HqLyjWDarjtT1zdp7dc+{n}"))))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    // An answer as skills give them: records of a CRM.
+    let record = r#"{"Id":"0015g00000XyZ12AAB","Name":"Acme Corp","Industry":"Manufacturing","Phone":"+1 555 0100","Owner":"Ada Lovelace"},"#;
+    let output: String = record.chars().cycle().take(64 * 1024).collect();
+    let (mut took, mut building) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let began = Instant::now();
+        for _ in 0..200 {
+            let leaks = Leaks::of(secrets.iter().map(|(name, value)| (name, value)));
+            let found = leaks.as_ref().and_then(|leaks| leaks.redact(&output, "output", &mut Vec::new()));
+            ensure!(leaks.is_some() && found.is_none());
+        }
+        let all = began.elapsed().as_secs_f64() * 1e6 / 200.0;
+        let began = Instant::now();
+        for _ in 0..200 {
+            std::hint::black_box(Leaks::of(secrets.iter().map(|(name, value)| (name, value))));
+        }
+        if round > 0 {
+            took.push(all);
+            building.push(began.elapsed().as_secs_f64() * 1e6 / 200.0);
+        }
+    }
+    let figure = |id, name, target, rounds| Figure { id, name, unit: "us", target, rounds };
+    Ok(vec![
+        figure("P12", "leak guard on an output of 64 KiB with 8 values", "<= 100", took),
+        figure("P12build", "of that, making what it looks for", "-", building),
+    ])
+}
+
+/// A store that counts how often it is read.
+struct Counted<S> {
+    store: S,
+    reads: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl<S: SecretStore> SecretStore for Counted<S> {
+    async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.store.get(tenant, name).await
+    }
+
+    async fn put(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        value: SecretValue,
+        change: Change<i64>,
+    ) -> Result<i64, SecretError> {
+        self.store.put(tenant, name, value, change).await
+    }
+
+    async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError> {
+        self.store.delete(tenant, name, change).await
+    }
+
+    async fn count(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+        self.store.count(tenant).await
+    }
+
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<&SecretName>,
+        limit: u32,
+    ) -> Result<Vec<SecretInfo>, SecretError> {
+        self.store.list(tenant, after, limit).await
+    }
+}
+
+pub(crate) fn secret() -> anyhow::Result<Vec<Figure>> {
+    const TIMES: u32 = 20_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let folder = in_memory()?;
+        let host = host(folder.path(), "").await?;
+        let tenant: TenantId = "acme-corp".parse()?;
+        tenant_with_origin(&host, &tenant, &[], "https://acme.example.com").await?;
+        let key = Arc::new(MasterKey::open_or_create(folder.path())?);
+        let store = Store::open(&format!("sqlite:{}", folder.path().join("clawhold.db").display())).await?;
+        let details = Details::new(store.clone(), Arc::clone(&key) as _);
+        let reads = Arc::new(AtomicU64::new(0));
+        let below = LocalSecrets::new(key, StoreRows::new(store, details));
+        let secrets = CachedSecrets::new(Counted { store: below, reads: Arc::clone(&reads) });
+        let name: SecretName = "crm".parse()?;
+        let admin = context(Scope::Tenant(tenant.clone()), Role::Admin);
+        let event = Event::by(&admin, "secret.put", "secret:crm".to_owned(), Outcome::Success);
+        let value = SecretValue::from("sk-live-4eC39HqLyjWDarjtT1zdp7dc".to_owned());
+        secrets.put(&tenant, &name, value, Change::told(event)).await?;
+        let mut took = Vec::new();
+        for round in 0..=ROUNDS {
+            secrets.get(&tenant, &name).await?;
+            let before = reads.load(Ordering::Relaxed);
+            let began = Instant::now();
+            for _ in 0..TIMES {
+                let found = secrets.get(&tenant, &name).await?;
+                ensure!(std::hint::black_box(found).is_some());
+            }
+            let each = began.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES);
+            // A value is kept for a second.
+            ensure!(reads.load(Ordering::Relaxed) - before <= 1 + began.elapsed().as_secs(), "it reads the database");
+            if round > 0 {
+                took.push(each);
+            }
+        }
+        let name = "a secret on a warm cache, no read of the database";
+        Ok(vec![Figure { id: "P13", name, unit: "us", target: "<= 5", rounds: took }])
+    })
+}
