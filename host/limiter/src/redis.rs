@@ -30,7 +30,7 @@ const LIVES_MS: u64 = 5_000;
 /// Checks in one call: at some 8 µs each they keep Redis from others for half a millisecond.
 const IN_ONE: usize = 64;
 /// Calls under way at a time, so that one is worked on while another travels.
-const UNDER_WAY: usize = 2;
+const UNDER_WAY: usize = 3;
 /// Bytes of an answer to one check.
 const VERDICT: usize = 8 * (3 + RATE_COUNT);
 /// What all keys begin with.

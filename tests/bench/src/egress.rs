@@ -96,6 +96,7 @@ pub(crate) fn request() -> anyhow::Result<Vec<Figure>> {
             let began = Instant::now();
             for _ in 0..RUNS * MORE {
                 let asked = Request::get("/x").header("host", at.to_string()).body(Empty::<Bytes>::new())?;
+                sender.ready().await?;
                 let answer = sender.send_request(asked).await?;
                 ensure!(answer.into_body().collect().await?.to_bytes() == "hello");
             }
