@@ -208,15 +208,13 @@ fn written(value: &[u8]) -> Vec<(Form, Zeroizing<Vec<u8>>)> {
     }
     add(Form::Hex, hex::encode(value).into_bytes());
     add(Form::Hex, hex::encode_upper(value).into_bytes());
-    let each = |upper| move |byte: &u8| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
-    for upper in [true, false] {
-        add(Form::Percent, value.iter().map(each(upper)).collect::<String>().into_bytes());
-    }
     let is_unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
+        add(Form::Percent, percent(value, digits, |_| false));
+    }
     if !value.iter().all(is_unreserved) {
-        for upper in [true, false] {
-            let encode = |byte: &u8| if is_unreserved(byte) { vec![*byte] } else { each(upper)(byte).into_bytes() };
-            add(Form::Percent, value.iter().flat_map(encode).collect());
+        for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
+            add(Form::Percent, percent(value, digits, is_unreserved));
         }
         // As forms are sent.
         let form: String = url::form_urlencoded::byte_serialize(value).collect();
@@ -228,6 +226,19 @@ fn written(value: &[u8]) -> Vec<(Form, Zeroizing<Vec<u8>>)> {
         add(Form::Json, inner.as_bytes()[..inner.len() - 1].to_vec());
     }
     forms
+}
+
+/// Percent-encoded, but for those bytes that stay.
+fn percent(value: &[u8], digits: &[u8; 16], stays: impl Fn(&u8) -> bool) -> Vec<u8> {
+    let mut text = Vec::with_capacity(3 * value.len());
+    for byte in value {
+        if stays(byte) {
+            text.push(*byte);
+        } else {
+            text.extend([b'%', digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
