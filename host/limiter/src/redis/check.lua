@@ -41,12 +41,12 @@ for k = 1, #KEYS do
     if against == 0 and ask# > 0 and level# + ask# > limit# then against, wait = #, ask# > limit# and -1 or ceil((level# + ask# - limit#) * WINDOW / limit#) end --*
 
     -- Hosts whose last run is over have died with it.
-    local runs, own, others, i = 0, 0, '', 8 * (RATES + 1) + 1
+    local runs, own, own_ends, others, i = 0, 0, 0, '', 8 * (RATES + 1) + 1
     while i < #state do
         local name, number, ends = unpacked('<ddd', state, i)
         if ends > now then
             if name == host then
-                own = number
+                own, own_ends = number, ends
             else
                 runs, others, lasts = runs + number, others .. part(state, i, i + 23), math.max(lasts, ends - now)
             end
@@ -62,7 +62,9 @@ for k = 1, #KEYS do
         end
     end
     if own > 0 then
-        runs, others, lasts = runs + own, packed('<ddd', host, own, now + last) .. others, math.max(lasts, last)
+        -- Who says only how many more there are knows nothing of a run whose check is under way.
+        local ends = is_all == 1 and now + last or math.max(own_ends, now + last)
+        runs, others, lasts = runs + own, packed('<ddd', host, own, ends) .. others, math.max(lasts, ends - now)
     end
 
     if against == 0 then level# = level# + ask# end --*

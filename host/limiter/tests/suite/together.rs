@@ -381,3 +381,55 @@ async fn a_clock_of_redis_that_jumps_an_hour_locks_nobody_out_and_lets_in_no_mor
     let again = burst(&limiter, &quota).await;
     assert!((58..=63).contains(&again), "{again}: an hour on it is the limit once, and not sixty times");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_counts_elsewhere_also_when_other_checks_overtake_its_own() {
+    let server = Server::start().unwrap();
+    let two = two(&server).await;
+    let quota = quota(&[(Dimension::SkillCalls, 100_000), (Dimension::ConcurrentRuns, 2)]);
+    for round in 0..30 {
+        // Checks that ask for no run, and one for a run that is over soon, while a long one is on its way.
+        let acme = tenant("acme-corp");
+        let (long, short, (), ()) = tokio::join!(
+            call(&two[0], &quota, LONG),
+            call(&two[0], &quota, Duration::from_millis(1)),
+            two[0].refresh(&acme, &quota),
+            two[0].refresh(&acme, &quota),
+        );
+        let (long, short) = (long.unwrap(), short.unwrap());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        // Nobody tells more of the first host: a flush comes later.
+        assert!(runs(&two[1], &quota).await >= 1, "round {round}");
+        drop((long, short));
+        assert!(becomes(async || runs(&two[1], &quota).await == 0).await, "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_tenant_uses_that_came_while_hosts_were_apart_is_told_when_they_are_together() {
+    let mut server = Server::start().unwrap();
+    let two = two(&server).await;
+    let quota = quota(&[(Dimension::SkillCalls, 600), (Dimension::ConcurrentRuns, 1000)]);
+    // Known to one of them only, before they part.
+    let globex = tenant("globex");
+    let one = Amounts::of(Dimension::SkillCalls, 200);
+    two[0].reserve(&globex, &quota, one, None).await.unwrap().settle(&one);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.tell("hang").unwrap();
+    for limiter in &two {
+        let _parts = call(limiter, &quota, LONG).await;
+        assert_eq!(limiter.hosts(), Some((2, true)));
+    }
+    let fuel = Amounts::of(Dimension::SkillCalls, 1).and(Dimension::Fuel, 1_000_000_000);
+    for _ in 0..100 {
+        let grant = two[1].reserve(&globex, &quota, fuel, None).await.unwrap();
+        grant.settle(&Amounts::of(Dimension::SkillCalls, 1).and(Dimension::Fuel, 1_000));
+    }
+    server.tell("go").unwrap();
+    assert!(becomes(async || two.iter().all(|limiter| limiter.hosts() == Some((2, false)))).await);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    two[0].refresh(&globex, &quota).await;
+    let used = two[0].standing(&globex, &quota, Dimension::SkillCalls).used;
+    // Ten a second have run off.
+    assert!((260..=300).contains(&used), "{used} of 300");
+}
