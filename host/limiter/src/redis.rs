@@ -36,7 +36,7 @@ const VERDICT: usize = 8 * (3 + RATE_COUNT);
 /// What all keys begin with.
 const PREFIX: &str = "clawhold:";
 
-static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(&written_out(include_str!("redis/check.lua"))));
+static CHECK: LazyLock<String> = LazyLock::new(|| written_out(include_str!("redis/check.lua")));
 
 /// The script for as many rates as there are; see there.
 fn written_out(text: &str) -> String {
@@ -232,15 +232,18 @@ async fn carry(connection: Connection, host: u64, mut asked: mpsc::UnboundedRece
     }
 }
 
+/// One call of the script. With its whole text: by its hash it would have to be repeated where the server was started anew or has
+/// forgotten scripts, behind checks that were asked later. The text takes the server some microseconds a call, not a check.
 async fn call(mut connection: Connection, host: u64, asked: Vec<Asked>) {
-    let mut call = CHECK.prepare_invoke();
+    let mut call = redis::cmd("EVAL");
+    call.arg(CHECK.as_str()).arg(asked.len());
     for Asked { check, .. } in &asked {
-        call.key(key(&check.tenant, "state"));
+        call.arg(key(&check.tenant, "state"));
     }
     for Asked { check, .. } in &asked {
         call.arg(packed(host, check));
     }
-    let answer: Result<Vec<u8>, Unreachable> = within(call.invoke_async(&mut connection)).await;
+    let answer: Result<Vec<u8>, Unreachable> = within(call.query_async(&mut connection)).await;
     let of = |at: usize| {
         let all = answer.as_ref().map_err(Clone::clone)?;
         let one = all.get(at * VERDICT..(at + 1) * VERDICT).and_then(read);

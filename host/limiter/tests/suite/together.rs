@@ -433,3 +433,33 @@ async fn what_a_tenant_uses_that_came_while_hosts_were_apart_is_told_when_they_a
     // Ten a second have run off.
     assert!((260..=300).contains(&used), "{used} of 300");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_has_forgotten_its_scripts_is_told_again_and_nothing_is_lost_or_counted_twice() {
+    let server = Server::start().unwrap();
+    let two = two(&server).await;
+    let quota = quota(&[(Dimension::SkillCalls, 60_000), (Dimension::ConcurrentRuns, 1000)]);
+    let mut admitted = 0;
+    for _ in 0..20 {
+        assert_eq!(server.ask(&["script", "flush", "sync"]).unwrap(), "OK");
+        let grants = (0..40).map(|n| {
+            let (limiter, quota) = (Arc::clone(&two[n % 2]), Arc::clone(&quota));
+            tokio::spawn(async move { call(&limiter, &quota, LONG).await.unwrap() })
+        });
+        let mut held = Vec::new();
+        for grant in grants.collect::<Vec<_>>() {
+            held.push(grant.await.unwrap());
+        }
+        admitted += held.len() as u64;
+        // Each host knows of all runs, its own and the other's.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        for limiter in &two {
+            assert_eq!(runs(limiter, &quota).await, 40);
+        }
+        drop(held);
+        assert!(becomes(async || runs(&two[0], &quota).await == 0).await);
+    }
+    assert!(two.iter().all(|limiter| limiter.hosts() == Some((2, false))), "no check has failed");
+    // A thousand a second run off.
+    assert!(used(&two[0], &quota).await <= admitted);
+}
