@@ -71,7 +71,7 @@ impl RunHost {
             Outcome::Failure => audit::Outcome::Failure,
             Outcome::Denied => audit::Outcome::Denied,
         };
-        journal.notes.push(Note { action, resource, outcome, detail });
+        journal.notes.push(Note { action, resource, outcome, detail, of_host: false });
         Ok(())
     }
 }

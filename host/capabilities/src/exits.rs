@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clawhold_sandbox::contract::clawhold::skill::http::{Error, Rule};
+use clawhold_secret_store::SecretValue;
 use clawhold_tenancy::policy::{By, Denial, HostCeiling, Method, Policy};
 use clawhold_tenancy::quota::{Amounts, Dimension, Over};
 use clawhold_tenancy::run::Egress;
 use clawhold_tenancy::{DEPTH_HEADER, RunLimits, SecretName};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::audit::cut;
 use crate::http::{Bounds, Incoming, Outgoing};
@@ -224,14 +226,22 @@ impl Told {
     /// Refuses a request that holds the value of a secret which may not go there.
     fn keep_in(&self, authority: &Authority, outgoing: &Outgoing) -> Result<(), Error> {
         let Outgoing { method, url, headers, body, .. } = outgoing;
-        let mut journal = lock(&self.journal);
         let strays = |name: &SecretName| judge(authority, *method, url, std::slice::from_ref(name)).is_err();
-        let Some(leaks) = Leaks::of(journal.exposed.iter().filter(|(name, _)| strays(name))) else { return Ok(()) };
-        let parts = [url.as_str().as_bytes(), body].into_iter().chain(headers.values().map(HeaderValue::as_bytes));
-        let found = parts.flat_map(|part| leaks.find(part)).next();
-        let Some((secret, form)) = found.map(|(secret, form)| (secret.to_owned(), form)) else { return Ok(()) };
-        journal.leaks.push(Leak { secret: secret.clone(), form, place: "request" });
-        drop(journal);
+        let strays: Vec<(SecretName, SecretValue)> = {
+            let journal = lock(&self.journal);
+            let exposed = journal.exposed.iter().filter(|((name, _), _)| strays(name));
+            exposed.map(|((name, _), value)| (name.clone(), value.clone())).collect()
+        };
+        let Some(leaks) = Leaks::of(strays.iter().map(|(name, value)| (name, value))) else { return Ok(()) };
+        let fields = headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        let found = fields.chain([url.as_str().as_bytes(), body]).find_map(|part| {
+            let decoded: Option<Zeroizing<Vec<u8>>> =
+                part.contains(&b'%').then(|| percent_encoding::percent_decode(part).collect::<Vec<u8>>().into());
+            let first = |part: &[u8]| leaks.find(part).next().map(|(secret, form)| (secret.to_owned(), form));
+            first(part).or_else(|| first(&decoded?))
+        });
+        let Some((secret, form)) = found else { return Ok(()) };
+        lock(&self.journal).leaks.push(Leak { secret: secret.clone(), form, place: "request" });
         Err(self.deny(Denial {
             by: By::Credential,
             why: format!("the request holds the value of the secret {secret} ({}), which may not go there", form.as_str()),

@@ -17,7 +17,7 @@ use url::Url;
 use wasmtime::component::Resource;
 
 use crate::RunHost;
-use crate::exits::{Exits, Wanted, field_name, refuse, send};
+use crate::exits::{Exits, HEADER_BYTES, URL_BYTES, Wanted, field_name, refuse, send};
 use crate::redirect;
 use crate::secrets::text;
 
@@ -100,13 +100,19 @@ pub trait Transport: Send + Sync {
     }
 }
 
+/// Bytes of a credential's name and prefix together: a field's name, and a word.
+const PLACE_BYTES: usize = 256;
 /// What a header field takes beside its text: two pointers and two lengths.
 const FIELD_BYTES: usize = 16;
 
 impl Host for RunHost {
     async fn send(&mut self, request: Request) -> wasmtime::Result<Result<Response, Error>> {
         let fields: usize = request.headers.iter().map(|f| f.name.len() + f.value.len() + FIELD_BYTES).sum();
-        self.charge(request.url.len() + fields + request.body.as_ref().map_or(0, Vec::len))?;
+        let named = match &request.credential {
+            Some(Credential::Header(named) | Credential::Query(named)) => named.name.len() + named.prefix.len(),
+            _ => 0,
+        };
+        self.charge(request.url.len() + fields + named + request.body.as_ref().map_or(0, Vec::len))?;
         let answer = self.exchange(request).await?;
         let answer = answer.map(response);
         if let Ok(response) = &answer {
@@ -147,15 +153,15 @@ impl RunHost {
             if let Some(credential) = credential
                 && let Err(problem) = self.apply(credential, &mut outgoing, secrets.clone())?
             {
-                return Ok(told.ended(refuse(Rule::Credential, problem)));
-            }
-            for name in secrets.iter().filter(|_| credential.is_some()) {
-                self.expose(name);
+                return Ok(told.ended(refuse(Rule::Credential, problem)).map_err(|error| behind(redirects, error)));
             }
             told.change(|told| told.credential = outgoing.credential.as_ref().map(|put_on| names(&put_on.secrets)));
             let follows = authority.policy.follows(outgoing.method, &outgoing.url);
             let answer = told.ended(send(&authority, outgoing, bounds, &told).await);
-            let Ok(answer) = answer else { return Ok(answer) };
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => return Ok(Err(behind(redirects, error))),
+            };
             let Some(to) = redirect::location(&answer).filter(|_| follows) else { return Ok(Ok(answer)) };
             if redirects == redirect::MOST {
                 let many = format!("the answer redirects a {}th time, and {redirects} are followed", redirects + 1);
@@ -200,6 +206,17 @@ impl RunHost {
         to: &mut Outgoing,
         secrets: Vec<SecretName>,
     ) -> wasmtime::Result<Result<(), String>> {
+        // The user of a basic credential is a name, and no secret.
+        self.expose(match credential {
+            Credential::Bearer(value) => value,
+            Credential::Basic(basic) => &basic.password,
+            Credential::Header(named) | Credential::Query(named) => &named.value,
+        })?;
+        if let Credential::Header(named) | Credential::Query(named) = credential
+            && named.name.len() + named.prefix.len() > PLACE_BYTES
+        {
+            return Ok(Err(format!("a credential's name and prefix may have {PLACE_BYTES} bytes together")));
+        }
         let (kind, name, value) = match credential {
             Credential::Bearer(handle) => {
                 let value = format!("Bearer {}", text(&self.value(handle)?)?);
@@ -223,12 +240,18 @@ impl RunHost {
             Credential::Query(named) => {
                 let value = format!("{}{}", named.prefix, text(&self.value(&named.value)?)?);
                 to.url.query_pairs_mut().append_pair(&named.name, &value);
+                if to.url.as_str().len() > URL_BYTES {
+                    return Ok(Err(format!("with the credential the URL has more than {URL_BYTES} bytes")));
+                }
                 to.credential = Some(Applied { kind: "query", secrets });
                 return Ok(Ok(()));
             }
         };
         if to.headers.contains_key(&name) {
             return Ok(Err(format!("the request already has the header {name}, which the credential would set")));
+        }
+        if value.len() > HEADER_BYTES {
+            return Ok(Err(format!("the credential has more than the {HEADER_BYTES} bytes that a header may have")));
         }
         let Ok(mut value) = HeaderValue::try_from(value) else {
             let problem = format!("the stored value of {} has characters that a header cannot carry", names(&secrets));
@@ -239,6 +262,11 @@ impl RunHost {
         to.credential = Some(Applied { kind, secrets });
         Ok(Ok(()))
     }
+}
+
+/// What is told of a request that stands behind so many others: those were sent, whatever became of it.
+fn behind(redirects: u32, error: Error) -> Error {
+    Error { sent: error.sent || redirects > 0, ..error }
 }
 
 fn response(incoming: Incoming) -> Response {

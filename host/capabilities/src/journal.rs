@@ -20,7 +20,12 @@ pub struct Note {
     pub outcome: Outcome,
     /// A JSON object, or nothing.
     pub detail: String,
+    /// The host says it, and not the skill.
+    pub of_host: bool,
 }
+
+/// A secret, or a field of one.
+pub type Exposed = (SecretName, Option<String>);
 
 /// Everything that a run did outside of its own memory. Bounded by the run's limits.
 #[derive(Debug, Default)]
@@ -48,7 +53,7 @@ pub struct Journal {
     /// Audit entries beyond the limit.
     pub notes_refused: u64,
     /// Secrets that the run was shown, or that were put on its requests: what the leak guard looks for.
-    pub exposed: BTreeMap<SecretName, SecretValue>,
+    pub exposed: BTreeMap<Exposed, SecretValue>,
     /// Values that were found where they should not be.
     pub leaks: Vec<Leak>,
 }

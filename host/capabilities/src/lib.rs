@@ -36,7 +36,7 @@ pub use address::{AddressRule, RefusedAddress};
 pub use egress::{Egress, EgressSettings, Roots};
 pub use explain::{Explained, explain};
 pub use http::{Applied, Bounds, Incoming, Outgoing, Transport, TransportError};
-pub use journal::{Journal, Note};
+pub use journal::{Exposed, Journal, Note};
 pub use leaks::{Form, Leak, Leaks};
 pub use wasi::{ScratchRoot, add_wasi_to_linker};
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use clawhold_sandbox::contract::clawhold::skill::http::{Error, Rule};
+use clawhold_tenancy::DEPTH_HEADER;
 use clawhold_tenancy::policy::Method;
 use http::{HeaderName, header};
 
@@ -14,8 +15,10 @@ pub(crate) const MOST: u32 = 3;
 /// Fields that tell of a body.
 const OF_BODY: [HeaderName; 4] =
     [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE, header::CONTENT_LOCATION];
-/// Fields that belong to one origin.
-const OF_ORIGIN: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::REFERER];
+/// Fields that may go to another origin. Every other one may be a key, or signed for the first.
+const TO_OTHERS: [HeaderName; 5] =
+    [header::ACCEPT, header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE, header::USER_AGENT, DEPTH];
+const DEPTH: HeaderName = HeaderName::from_static(DEPTH_HEADER);
 
 /// Where an answer leads, if it does.
 pub(crate) fn location(answer: &Incoming) -> Option<&str> {
@@ -48,9 +51,18 @@ pub(crate) fn next(before: &Outgoing, status: u16, location: &str) -> Result<Out
         }
     }
     if next.url.origin() != before.url.origin() {
-        for field in &OF_ORIGIN {
-            next.headers.remove(field);
+        if !next.body.is_empty() {
+            return Err(format!(
+                "the answer leads to {}, and the body was for another origin",
+                next.url.origin().ascii_serialization()
+            ));
         }
+        next.headers = next
+            .headers
+            .drain()
+            .filter_map(|(name, value)| Some((name?, value)))
+            .filter(|(name, _)| TO_OTHERS.contains(name))
+            .collect();
     }
     Ok(next)
 }
@@ -68,7 +80,7 @@ mod tests {
 
     fn request(method: Method) -> Outgoing {
         let mut headers = HeaderMap::new();
-        for name in ["content-type", "authorization", "cookie", "accept"] {
+        for name in ["content-type", "authorization", "cookie", "accept", "x-api-key", "clawhold-depth"] {
             headers.insert(name, HeaderValue::from_static("x"));
         }
         Outgoing {
@@ -116,10 +128,13 @@ mod tests {
             ("//b.example.com/", false),
             ("https://a.example.com:8443/", false),
         ] {
-            let next = next(&request(Method::Get), 302, to).unwrap();
-            assert_eq!(next.headers.contains_key("authorization"), stays, "{to}");
-            assert_eq!(next.headers.contains_key("cookie"), stays, "{to}");
-            assert!(next.headers.contains_key("accept"));
+            let next = next(&request(Method::Post), 302, to).unwrap();
+            for field in ["authorization", "cookie", "x-api-key"] {
+                assert_eq!(next.headers.contains_key(field), stays, "{field} {to}");
+            }
+            assert!(next.headers.contains_key("accept") && next.headers.contains_key("clawhold-depth"));
+            // A body is repeated for its own origin alone.
+            assert_eq!(super::next(&request(Method::Post), 307, to).is_ok(), stays, "{to}");
         }
     }
 

@@ -54,6 +54,7 @@ impl HostSecret for RunHost {
             resource: format!("secret:{name}"),
             outcome,
             detail: String::new(),
+            of_host: true,
         };
         let mut journal = self.note();
         // Once for each secret and outcome: a loop must not fill the log, and has learnt nothing more.
@@ -65,7 +66,7 @@ impl HostSecret for RunHost {
             return Ok(Err(Error::RevealDenied));
         }
         let value = text(&self.value(&secret)?)?.to_owned();
-        self.expose(&self.name(&secret)?);
+        self.expose(&secret)?;
         self.lower(value.len())?;
         Ok(Ok(value))
     }
@@ -119,10 +120,11 @@ impl RunHost {
     }
 
     /// From now on the run, or a peer of it, knows the value: the leak guard looks for it.
-    pub(crate) fn expose(&self, name: &SecretName) {
-        if let Some(known) = self.values.get(name) {
-            self.note().exposed.entry(name.clone()).or_insert_with(|| known.value.clone());
-        }
+    pub(crate) fn expose(&self, handle: &Handle) -> wasmtime::Result<()> {
+        let (value, name) = (self.value(handle)?, self.name(handle)?);
+        let field = self.handles.get(handle)?.field.as_ref().map(ToString::to_string);
+        self.note().exposed.entry((name, field)).or_insert(value);
+        Ok(())
     }
 
     /// The value that a handle stands for. Stays in the host unless `reveal` was granted.

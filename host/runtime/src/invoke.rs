@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use clawhold_capabilities::{Authority, Journal, Leaks, OnLeak, RunHost};
+use clawhold_capabilities::{Authority, Journal, RunHost};
 use clawhold_sandbox::contract::exports::clawhold::skill::handler::{Context as GuestContext, Error as SkillError};
 use clawhold_sandbox::{Budget, Call, Failure, Finished, Place, Slot};
 use clawhold_tenancy::audit::now_us;
@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use crate::admission::{Calls, Ticket};
 use crate::fit::{Unfit, no_input};
+use crate::leaks::{LARGE, guard};
 use crate::recording::events;
 use crate::resolve::Ready;
 use crate::{Host, Problem};
@@ -56,7 +57,7 @@ pub(crate) struct Admitted {
 }
 
 /// Why a run gave no answer.
-enum NoAnswer {
+pub(crate) enum NoAnswer {
     Skill(&'static str, String),
     Stopped(Reason, String),
 }
@@ -187,7 +188,7 @@ impl Host {
         let fuel = usage.fuel;
         usage.host_calls = journal.host_calls.saturating_add(journal.wasi_calls);
         let answer = self.judge(finished, &ready, &mut journal, &ticket, deadline).await;
-        let answer = guard(answer, &mut journal, self.backends.on_leak);
+        let (answer, mut journal) = self.guarded(answer, journal, &ready).await;
         let (reason, message) = match &answer {
             Ok(_) => (Reason::Ok, String::new()),
             Err(NoAnswer::Skill(kind, message)) => (Reason::SkillError, format!("{kind}: {message}")),
@@ -289,6 +290,35 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The answer and the journal without the values of secrets, and messages no longer than they are kept. A large text is searched
+    /// where it keeps nobody waiting.
+    async fn guarded(
+        &self,
+        answer: Result<Box<RawValue>, NoAnswer>,
+        journal: Journal,
+        ready: &Ready,
+    ) -> (Result<Box<RawValue>, NoAnswer>, Journal) {
+        let (on_leak, limits) = (self.backends.on_leak, ready.policy.limits.clone());
+        let output = answer.as_ref().map_or(0, |output| output.get().len());
+        let is_large = output + journal.log.iter().map(String::len).sum::<usize>() > LARGE;
+        let (mut answer, journal) = if journal.exposed.is_empty() || !is_large {
+            guard(answer, journal, on_leak, &limits)
+        } else {
+            let searched = tokio::task::spawn_blocking(move || guard(answer, journal, on_leak, &limits)).await;
+            searched.unwrap_or_else(|error| {
+                tracing::error!(%error, "the leak guard failed; the answer was kept back, and what the run logged with it");
+                let message = "the host failed while it looked for secrets in the output".to_owned();
+                (Err(NoAnswer::Stopped(Reason::Cancelled, message)), Journal::default())
+            })
+        };
+        if let Err(NoAnswer::Skill(_, message) | NoAnswer::Stopped(_, message)) = &mut answer {
+            *message = shortened(std::mem::take(message));
+        }
+        (answer, journal)
+    }
+}
+
 /// What the guest gave, or why it gave nothing.
 fn answered(
     finished: Finished<RunHost, Result<String, SkillError>>,
@@ -303,7 +333,7 @@ fn answered(
                 SkillError::Unavailable(message) => ("unavailable", message),
                 SkillError::Failed(message) => ("failed", message),
             };
-            Err(NoAnswer::Skill(kind, shortened(message)))
+            Err(NoAnswer::Skill(kind, message))
         }
         Err(Failure { reason, message, backtrace }) => {
             let trace = backtrace.unwrap_or_default();
@@ -312,57 +342,9 @@ fn answered(
                 (Reason::Trap, Some(fatal)) => fatal,
                 _ => message,
             };
-            Err(NoAnswer::Stopped(reason, shortened(message)))
+            Err(NoAnswer::Stopped(reason, message))
         }
     }
-}
-
-/// Takes the values of secrets that the run knows, or its peers, out of everything that it gives away.
-fn guard(
-    mut answer: Result<Box<RawValue>, NoAnswer>,
-    journal: &mut Journal,
-    on_leak: OnLeak,
-) -> Result<Box<RawValue>, NoAnswer> {
-    let exposed = std::mem::take(&mut journal.exposed);
-    let Some(leaks) = Leaks::of(&exposed) else { return answer };
-    let found = &mut journal.leaks;
-    let before = found.len();
-    match &mut answer {
-        Ok(output) => {
-            if let Some(redacted) = leaks.redact(output.get(), "output", found) {
-                let secrets = found[before..].iter().map(|leak| leak.secret.as_str()).collect::<Vec<_>>().join(" and ");
-                let kept_back = || {
-                    let what = format!("the skill's output holds the value of the secret {secrets}, and was kept back");
-                    NoAnswer::Stopped(Reason::Denied, format!("{what}; {}", Reason::Denied.remedy()))
-                };
-                answer = match on_leak {
-                    OnLeak::Redact => RawValue::from_string(redacted).map_err(|_no_json| kept_back()),
-                    OnLeak::Refuse => Err(kept_back()),
-                };
-            }
-        }
-        Err(NoAnswer::Skill(_, message) | NoAnswer::Stopped(_, message)) => {
-            if let Some(redacted) = leaks.redact(message, "error", found) {
-                *message = redacted;
-            }
-        }
-    }
-    // Without the levels, which stand between the parts of a value that goes on in the next line.
-    let lines: Vec<&str> = journal.log.iter().map(|line| line.split_once(' ').map_or("", |(_, said)| said)).collect();
-    if let Some(redacted) = leaks.redact_all(&lines, "log", found) {
-        for (line, said) in journal.log.iter_mut().zip(redacted) {
-            let level = line.split_once(' ').map_or(line.as_str(), |(level, _)| level);
-            *line = format!("{level} {said}");
-        }
-    }
-    for note in &mut journal.notes {
-        for text in [&mut note.action, &mut note.resource, &mut note.detail] {
-            if let Some(redacted) = leaks.redact(text, "audit", found) {
-                *text = redacted;
-            }
-        }
-    }
-    answer
 }
 
 /// Messages of skills go to callers and into the run's record: 2,000 characters say enough. PostgreSQL's text has no NUL.

@@ -14,6 +14,7 @@ mod heads;
 mod installs;
 mod invoke;
 mod kept;
+mod leaks;
 mod packages;
 mod problem;
 mod pure;

@@ -4,7 +4,9 @@
 //! deleted here is forgotten at once. Whoever asks while a value is being fetched waits for that. Values are wiped when they go, and they
 //! go also when nobody asks any more.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,10 +21,19 @@ const KEPT: Duration = Duration::from_secs(1);
 /// Values at a time.
 const VALUES: u64 = 10_000;
 
+/// Parts of the tenants whose changes are counted together.
+const PARTS: usize = 256;
+
+/// Whose, which, and after how many changes.
+type Key = (TenantId, SecretName, u64);
+
 /// Another store, with a short memory.
 pub struct CachedSecrets<S> {
     store: S,
-    known: Cache<(TenantId, SecretName), Arc<Versioned>>,
+    known: Cache<Key, Arc<Versioned>>,
+    /// How often a secret was put or deleted here, by a part of the tenants: what was read before that is asked for no more, and whoever
+    /// reads it just then remembers it for nobody.
+    changes: [AtomicU64; PARTS],
     sweeper: JoinHandle<()>,
 }
 
@@ -38,11 +49,18 @@ impl<S: SecretStore> CachedSecrets<S> {
                 swept.run_pending_tasks().await;
             }
         });
-        Self { store, known, sweeper }
+        Self { store, known, changes: [const { AtomicU64::new(0) }; PARTS], sweeper }
+    }
+
+    fn changes(&self, tenant: &TenantId) -> &AtomicU64 {
+        let mut hasher = DefaultHasher::new();
+        tenant.hash(&mut hasher);
+        &self.changes[usize::try_from(hasher.finish() % PARTS as u64).unwrap_or_default()]
     }
 
     async fn forget(&self, tenant: &TenantId, name: &SecretName) {
-        self.known.invalidate(&(tenant.clone(), name.clone())).await;
+        let before = self.changes(tenant).fetch_add(1, Ordering::AcqRel);
+        self.known.invalidate(&(tenant.clone(), name.clone(), before)).await;
         self.known.run_pending_tasks().await;
     }
 }
@@ -69,7 +87,8 @@ impl<S: SecretStore> SecretStore for CachedSecrets<S> {
                 Err(error) => Err(Nothing::Failed(error)),
             }
         };
-        match self.known.try_get_with((tenant.clone(), name.clone()), fetch).await {
+        let key = (tenant.clone(), name.clone(), self.changes(tenant).load(Ordering::Acquire));
+        match self.known.try_get_with(key, fetch).await {
             Ok(found) => Ok(Some(Versioned { version: found.version, value: found.value.clone() })),
             Err(nothing) => match Arc::try_unwrap(nothing) {
                 Ok(Nothing::Absent) => Ok(None),
@@ -118,7 +137,7 @@ impl<S: SecretStore> SecretStore for CachedSecrets<S> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use clawhold_tenancy::audit::{Event, Outcome};
     use clawhold_tenancy::{Context, Role, Scope};
@@ -137,11 +156,11 @@ mod tests {
     impl SecretStore for Arc<Counting> {
         async fn get(&self, _: &TenantId, _: &SecretName) -> Result<Option<Versioned>, SecretError> {
             self.reads.fetch_add(1, Ordering::SeqCst);
+            let value = self.value.lock().unwrap().clone();
             tokio::time::sleep(Duration::from_millis(20)).await;
             if self.fails.load(Ordering::SeqCst) {
                 return Err(SecretError::Unavailable("gone".into()));
             }
-            let value = self.value.lock().unwrap().clone();
             Ok(value.map(|(version, text)| Versioned { version, value: SecretValue::from(text) }))
         }
 
@@ -214,6 +233,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_reads_while_a_secret_is_deleted_remembers_it_for_nobody() {
+        let below = Arc::new(Counting { value: Mutex::new(Some((1, "one".to_owned()))), ..Counting::default() });
+        let secrets = Arc::new(CachedSecrets::new(below));
+        let (acme, name): (TenantId, SecretName) = ("acme-corp".parse().unwrap(), "crm".parse().unwrap());
+        let (reading, tenant, secret) = (Arc::clone(&secrets), acme.clone(), name.clone());
+        let slow = tokio::spawn(async move { reading.get(&tenant, &secret).await.unwrap() });
+        // It has begun, and the store takes its time.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        secrets.delete(&acme, &name, Change::told(event())).await.unwrap();
+        assert!(secrets.get(&acme, &name).await.unwrap().is_none(), "it joined a read from before");
+        let _either_way = slow.await.unwrap();
+        assert!(secrets.get(&acme, &name).await.unwrap().is_none(), "what was read before is remembered");
+    }
+
+    #[tokio::test]
     async fn a_failure_is_nobodys_memory_and_is_told_to_all_who_wait() {
         let below = Arc::new(Counting::default());
         let secrets = Arc::new(CachedSecrets::new(Arc::clone(&below)));
@@ -237,7 +271,7 @@ mod tests {
         let (acme, name): (TenantId, SecretName) = ("acme-corp".parse().unwrap(), "crm".parse().unwrap());
         let held = {
             secrets.get(&acme, &name).await.unwrap();
-            Arc::downgrade(&secrets.known.get(&(acme, name)).await.unwrap())
+            Arc::downgrade(&secrets.known.get(&(acme, name, 0)).await.unwrap())
         };
         assert!(held.upgrade().is_some());
         tokio::time::sleep(3 * KEPT).await;

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZstdDecoder};
 use bytes::{Bytes, BytesMut};
@@ -12,7 +13,7 @@ use futures_util::TryStreamExt as _;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _, BufReader, ReadBuf};
 use tokio_util::io::StreamReader;
 
 use super::fail;
@@ -53,8 +54,10 @@ pub(super) async fn read(
     }
     let wire = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&wire);
-    let stream = body.into_data_stream().map_err(io::Error::other).inspect_ok(move |data| {
-        counted.fetch_add(data.len() as u64, Ordering::Relaxed);
+    // Also what makes no output is bounded: empty blocks, comments, a layer that swallows the one below.
+    let stream = body.into_data_stream().map_err(io::Error::other).and_then(move |data| {
+        let came = counted.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
+        std::future::ready(if came > most { Err(too_large(most)) } else { Ok(data) })
     });
     let mut reader: Pin<Box<dyn AsyncBufRead + Send>> = Box::pin(StreamReader::new(stream));
     // The last one was put on last.
@@ -67,15 +70,13 @@ pub(super) async fn read(
                 &[async_compression::zstd::DParameter::window_log_max(ZSTD_WINDOW)],
             )),
         };
-        reader = Box::pin(BufReader::with_capacity(CHUNK, decoder));
+        reader = Box::pin(BufReader::with_capacity(CHUNK, Bounded { inner: decoder, left: most, most }));
     }
     let mut reader = pin!(reader);
     let mut whole = BytesMut::new();
     loop {
         whole.reserve(CHUNK);
-        let read = reader.read_buf(&mut whole).await.map_err(|error| {
-            fail(Rule::Protocol, format!("the body broke off or does not decode: {}", plain(&error)), true)
-        })?;
+        let read = reader.read_buf(&mut whole).await.map_err(|error| broken(&error))?;
         if read == 0 {
             break;
         }
@@ -118,11 +119,49 @@ fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, TransportError> {
     Ok(all)
 }
 
-/// What happened at the bottom: the layers above say no more.
-fn plain(error: &io::Error) -> String {
-    let mut at: &dyn std::error::Error = error;
-    while let Some(below) = at.source() {
-        at = below;
+/// A layer of decoding, of which no more is taken than there may be in the end.
+struct Bounded {
+    inner: Pin<Box<dyn AsyncRead + Send>>,
+    left: u64,
+    most: u64,
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = self.inner.as_mut().poll_read(cx, into);
+        let more = (into.filled().len() - before) as u64;
+        match self.left.checked_sub(more) {
+            Some(left) => {
+                self.left = left;
+                read
+            }
+            None => Poll::Ready(Err(too_large(self.most))),
+        }
     }
-    at.to_string()
+}
+
+/// There is more of the answer than may be.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is larger than {0} bytes")]
+struct TooLarge(u64);
+
+fn too_large(most: u64) -> io::Error {
+    io::Error::other(TooLarge(most))
+}
+
+/// What happened at the bottom: the layers above say no more.
+fn broken(error: &io::Error) -> TransportError {
+    let mut at: &(dyn std::error::Error + 'static) = error;
+    loop {
+        // What an I/O error was made of is no source of its own.
+        let inner = at.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(TooLarge(most)) = inner.and_then(|inner| inner.downcast_ref()) {
+            return fail(Rule::Size, format!("the answer is larger than {most} bytes"), true);
+        }
+        match inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| at.source()) {
+            Some(below) => at = below,
+            None => return fail(Rule::Protocol, format!("the body broke off or does not decode: {at}"), true),
+        }
+    }
 }

@@ -137,20 +137,15 @@ impl Parts {
     }
 
     fn denial(&self, address: IpAddr, host: &str, why: &str, can_be_opened: bool) -> Refusal {
-        let bits = if address.is_ipv4() { 32 } else { 128 };
+        // To which address a name leads inside the operator's network is the operator's to know.
+        tracing::info!(tenant_id = %self.tenant, %host, %address, "a skill's request was refused for its address");
         let remedy = if can_be_opened {
-            format!(
-                "ask the operator to put {address}/{bits} under `egress.tenants.{}.open` in clawhold.yaml",
-                self.tenant
-            )
+            format!("ask the operator to open its address under `egress.tenants.{}.open` in clawhold.yaml", self.tenant)
         } else {
             "nothing opens it".to_owned()
         };
-        let why = if host.parse() == Ok(address) {
-            format!("{host} is {why}")
-        } else {
-            format!("{host} leads to {address}, {why}")
-        };
+        let is_literal = host.parse() == Ok(address);
+        let why = if is_literal { format!("{host} is {why}") } else { format!("{host} leads to {why}") };
         let denial = Denial { by: By::Address, why: why.clone(), remedy };
         Refusal { denial: Some(denial), ..refusal(Rule::Address, why) }
     }

@@ -109,6 +109,11 @@ fn with_body(fields: &str, body: &[u8]) -> Vec<u8> {
 
 /// A DNS server of a test's own: what it says to each question about an IPv4 address, one after another, and the last again and again.
 pub(crate) async fn dns(answers: Vec<Vec<IpAddr>>) -> (SocketAddr, Arc<AtomicUsize>) {
+    dns_for(0, answers).await
+}
+
+/// The same, with answers that are good for so many seconds.
+async fn dns_for(seconds: u32, answers: Vec<Vec<IpAddr>>) -> (SocketAddr, Arc<AtomicUsize>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (at, asked) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&asked);
@@ -126,7 +131,7 @@ pub(crate) async fn dns(answers: Vec<Vec<IpAddr>>) -> (SocketAddr, Arc<AtomicUsi
                 let n = counted.fetch_add(1, Ordering::SeqCst);
                 for ip in answers.get(n).or(answers.last()).into_iter().flatten() {
                     let IpAddr::V4(v4) = ip else { continue };
-                    answer.add_answer(Record::from_rdata(query.name().clone(), 0, RData::A((*v4).into())));
+                    answer.add_answer(Record::from_rdata(query.name().clone(), seconds, RData::A((*v4).into())));
                 }
             }
             socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
@@ -194,8 +199,25 @@ async fn hostile_17_one_address_that_may_not_be_reached_refuses_the_whole_name()
 }
 
 #[tokio::test]
-async fn names_are_remembered_for_a_tenant_and_not_for_another_and_a_silent_server_is_given_up() {
+async fn names_are_remembered_as_long_as_they_say_for_a_tenant_and_for_no_other() {
+    // Each answer ends its connection.
     let outside = Server::at("127.0.0.2:0", b"HTTP/1.1 200 OK\r\n\r\nouter".to_vec()).await;
+    let (server, asked) = dns_for(1, vec![vec![OTHER]]).await;
+    let egress = Egress::new(EgressSettings { dns: vec![server], ..open(&["127.0.0.2/32"]) }).unwrap();
+    let url = format!("http://kept.example:{}/", outside.port);
+    for (tenant, questions) in [("acme-corp", 1), ("acme-corp", 1), ("globex", 2), ("acme-corp", 2)] {
+        egress.send(request(tenant, &url), bounds()).await.unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), questions, "{tenant}");
+    }
+    assert_eq!(outside.connections(), 4);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    egress.send(request("acme-corp", &url), bounds()).await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_dns_server_that_says_nothing_is_given_up() {
+    let outside = Server::at("127.0.0.2:0", with_body("", b"outer")).await;
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let settings = EgressSettings { dns: vec![silent.local_addr().unwrap()], ..open(&["127.0.0.2/32"]) };
     let began = Instant::now();
@@ -293,6 +315,47 @@ async fn hostile_34_a_body_that_grows_without_measure_is_cut_off_while_it_is_dec
     }
     let server = Server::start(with_body("content-encoding: gzip, gzip, gzip\r\n", b"x")).await;
     assert_eq!(ask(open(&["127.0.0.1/32"]), &server.url()).await.unwrap_err().rule, Rule::Protocol);
+}
+
+/// An endless answer, the same part again and again until somebody hangs up; gives how much of it went out.
+async fn endless(head: &'static str, first: Vec<u8>, part: Vec<u8>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, sent) = (format!("http://{}/", listener.local_addr().unwrap()), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&sent);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _head = stream.read(&mut [0; 4096]).await;
+        stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes()).await.unwrap();
+        stream.write_all(&first).await.unwrap();
+        while stream.write_all(&part).await.is_ok() {
+            counted.fetch_add(part.len(), Ordering::SeqCst);
+        }
+    });
+    (url, sent)
+}
+
+#[tokio::test]
+async fn hostile_34_bytes_that_decode_to_nothing_are_bounded_too() {
+    // A gzip header, and stored blocks of no bytes. A frame of zstd that is to be skipped, of 4 GiB. The same within gzip.
+    let gzip_head = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let empty_blocks = [0, 0, 0, 255, 255].repeat(2_000);
+    let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 255, 255, 255, 255][..], &[0; 64]].concat();
+    for (head, first, part) in [
+        ("content-encoding: gzip\r\n", gzip_head, empty_blocks),
+        ("content-encoding: zstd\r\n", skipped.clone(), vec![0; 10_000]),
+    ] {
+        let (url, sent) = endless(head, first, part).await;
+        let refused = ask(open(&["127.0.0.1/32"]), &url).await.unwrap_err();
+        assert_eq!((refused.rule, refused.sent), (Rule::Size, true), "{head}: {}", refused.message);
+        // A megabyte may come, and what is on its way.
+        assert!(sent.load(Ordering::SeqCst) < 20 << 20, "{head}: {sent:?}");
+    }
+    let inner = [skipped, vec![0; 200 << 20]].concat();
+    let server = Server::start(with_body("content-encoding: zstd, gzip\r\n", &coded("gzip", &inner).await)).await;
+    let began = Instant::now();
+    let refused = ask(open(&["127.0.0.1/32"]), &server.url()).await.unwrap_err();
+    assert_eq!((refused.rule, refused.sent), (Rule::Size, true), "{}", refused.message);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -164,6 +164,11 @@ fn leak(name: String, form: String, place: String, url: Option<String>) -> Resul
             let sent = http::get(url.unwrap_or_default()).header("x-it-is", &written).send();
             return Ok(format!("{sent:?}"));
         }
+        // What is denied is told of in the record, with its path.
+        "path" => {
+            let url = url.unwrap_or_default().replace("/allowed/x", &format!("/{written}"));
+            return Ok(format!("{:?}", http::get(url).send().is_err()));
+        }
         _ => return Ok(format!("it is {written}")),
     }
     Ok("done".to_owned())

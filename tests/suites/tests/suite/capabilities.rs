@@ -182,6 +182,7 @@ fn hostile_20_a_secret_that_a_skill_gives_away_is_taken_out_wherever_it_is() {
         ("hex", "panic"),
         ("plain", "audit"),
         ("hex", "request"),
+        ("hex", "path"),
     ] {
         let url = format!("{}/allowed/x", peer.origin);
         let input = json!({ "name": "readable", "form": form, "place": place, "url": url });
@@ -190,6 +191,7 @@ fn hostile_20_a_secret_that_a_skill_gives_away_is_taken_out_wherever_it_is() {
         let found_in = match place {
             "two lines" => "log",
             "panic" => "error",
+            "path" => "request",
             other => other,
         };
         let leaks = run["leaks"].to_string();

@@ -70,6 +70,7 @@ fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &T
     let table = clawhold_api::table(std::sync::Arc::clone(&test.host));
     let routes: Vec<_> = table.iter().filter(|row| row.path.contains("{tenant}")).collect();
     assert!(routes.len() > 15, "{routes:?}");
+    let asks = std::cell::Cell::new(0);
     for row in &routes {
         let path = row
             .path
@@ -79,6 +80,7 @@ fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &T
             .replace("{skill}", "probe.echo")
             .replace("{run}", run);
         let ask = |tenant: &str| {
+            asks.set(asks.get() + 1);
             let body = (row.method != "GET").then_some(br#"{"value":"x"}"#.as_slice());
             let before = test.host.counts().1;
             let answer = test.ask(row.method, &path.replace("{tenant}", tenant), &acme, body);
@@ -115,7 +117,7 @@ fn hostile_01_another_tenants_things_look_like_things_that_do_not_exist(test: &T
     let denied = |tenant: &str, token: &str| {
         test.audit(tenant, token).into_iter().filter(|entry| entry["outcome"] == "denied").count()
     };
-    assert_eq!((denied("acme-corp", &acme), denied("globex", &globex)), (4 * routes.len(), 0));
+    assert_eq!((denied("acme-corp", &acme), denied("globex", &globex)), (asks.get(), 0));
     let secrets = test.get("/v1/tenants/globex/secrets", &globex).ok();
     assert_eq!(secrets["items"][0]["version"], 1, "somebody else's put or delete went through");
 }
