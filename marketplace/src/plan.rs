@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::policy::{Policy, SettingProblem};
+use clawhold_tenancy::secret_kind::SecretKind;
 use clawhold_tenancy::{Digest, RunLimits, SecretName, TenantId};
 use serde_json::Value;
 
@@ -16,6 +17,8 @@ pub struct SecretPlan {
     pub purpose: String,
     /// Whether the package asks to read the value. It stays unread unless the admin names the secret.
     pub reveal: bool,
+    /// What the host makes of it.
+    pub kind: SecretKind,
 }
 
 /// What an admin is asked to accept.
@@ -50,7 +53,12 @@ pub fn plan(
     let secrets = manifest
         .secrets
         .iter()
-        .map(|ask| SecretPlan { name: ask.name.clone(), purpose: ask.purpose.clone(), reveal: ask.reveal })
+        .map(|ask| SecretPlan {
+            name: ask.name.clone(),
+            purpose: ask.purpose.clone(),
+            reveal: ask.reveal,
+            kind: ask.kind(),
+        })
         .collect();
     let before: BTreeSet<String> = current.map(rights).unwrap_or_default().into_iter().collect();
     let adds = rights(&policy).into_iter().filter(|right| !before.contains(right)).collect();
@@ -61,10 +69,14 @@ pub fn plan(
 fn rights(policy: &Policy) -> Vec<String> {
     let mut said = Vec::new();
     for (secret, reveal) in &policy.secrets {
-        said.push(if *reveal {
-            format!("read the value of the secret {secret}")
-        } else {
-            format!("use the secret {secret}")
+        said.push(match policy.kind(secret) {
+            SecretKind::Value if *reveal => format!("read the value of the secret {secret}"),
+            SecretKind::Value => format!("use the secret {secret}"),
+            SecretKind::Oauth2 => format!("use access tokens that the host fetches with the secret {secret} (oauth2)"),
+            SecretKind::AwsSigv4 { service } => {
+                format!("have requests signed for AWS {service} with the secret {secret} (aws-sigv4)")
+            }
+            SecretKind::HttpSignature => format!("have requests signed with the secret {secret} (http-signature)"),
         });
     }
     for rule in &policy.http {

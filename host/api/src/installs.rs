@@ -55,8 +55,19 @@ pub(crate) struct PlanView {
     secrets: Vec<SecretView>,
     policy: Policy,
     adds: Vec<String>,
+    /// Secrets that are not stored, or that the package cannot use as they are.
+    lacks: Vec<LackView>,
+    /// What the operator's configuration refuses in any case.
+    forbidden: Vec<String>,
     skills: Vec<SkillView>,
     consent: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LackingSecret")]
+struct LackView {
+    secret: SecretName,
+    problem: String,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -65,6 +76,10 @@ struct SecretView {
     name: String,
     purpose: String,
     asks_to_read: bool,
+    /// What the host makes of it: `value`, `oauth2`, `aws-sigv4` or `http-signature`.
+    kind: &'static str,
+    /// The fields that it must have; none where any text will do.
+    fields: &'static [&'static str],
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -199,6 +214,8 @@ fn plan_view(planned: Planned) -> PlanView {
         name: secret.name.to_string(),
         purpose: secret.purpose,
         asks_to_read: secret.reveal,
+        kind: secret.kind.as_str(),
+        fields: secret.kind.fields().0,
     };
     PlanView {
         package: package.name.to_string(),
@@ -208,6 +225,8 @@ fn plan_view(planned: Planned) -> PlanView {
         secrets: planned.plan.secrets.into_iter().map(secret).collect(),
         policy: planned.plan.policy,
         adds: planned.plan.adds,
+        lacks: planned.lacks.into_iter().map(|(secret, problem)| LackView { secret, problem }).collect(),
+        forbidden: planned.forbidden,
         skills: planned.skills.iter().map(skill_view).collect(),
         consent: planned.plan.consent.to_string(),
     }

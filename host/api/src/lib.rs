@@ -6,6 +6,7 @@ mod body;
 mod gate;
 mod host;
 mod installs;
+mod keys;
 mod lines;
 mod market;
 mod once;

@@ -18,7 +18,9 @@ use serde_json::Value;
 use crate::gate::{Resource, gate};
 use crate::openapi::{Document, Operation};
 use crate::page::{Page, PageQuery};
-use crate::{audit, host, installs, market, openapi, problem, quotas, runs, secrets, skills, tenants, tokens, usage};
+use crate::{
+    audit, host, installs, keys, market, openapi, problem, quotas, runs, secrets, skills, tenants, tokens, usage,
+};
 
 /// What an `ETag` is.
 const REVISION: &str = "The revision, for `If-Match`";
@@ -209,6 +211,36 @@ fn routes(host: Arc<Host>) -> Routes {
             Operation::new("listSecrets", "Secrets by name and version, without their values")
                 .query::<PageQuery>()
                 .gives::<Page<secrets::SecretView>>(200),
+        )
+        .get::<can::ListSecrets, TenantId, _, _>(
+            "/v1/tenants/{tenant}/secrets/{secret}/versions",
+            secrets::versions,
+            Operation::new("listSecretVersions", "The versions of a secret that can be put back, newest first")
+                .gives::<secrets::Versions>(200),
+        )
+        .post::<can::RollBackSecret, TenantId, _, _>(
+            "/v1/tenants/{tenant}/secrets/{secret}/rollback",
+            secrets::roll_back,
+            Operation::new("rollBackSecret", "Put an older value of a secret back, as a new version")
+                .takes::<secrets::RollBack>()
+                .gives::<secrets::Stored>(200),
+        )
+        .post::<can::RotateKeys, TenantId, _, _>(
+            "/v1/tenants/{tenant}/keys/rotate",
+            keys::rotate,
+            Operation::new("rotateKeys", "Make a tenant a new data key, and seal its secrets under it")
+                .takes::<keys::RotateAsk>()
+                .gives::<keys::RotatedView>(200),
+        )
+        .post::<can::RotateHostKeys, HostResource, _, _>(
+            "/v1/host/keys/rotate",
+            keys::rotate_host,
+            Operation::new(
+                "rotateHostKeys",
+                "Make a new data key for the host's own chain, and add a master key if that is wanted",
+            )
+            .takes::<keys::RotateHostAsk>()
+            .gives::<keys::RotatedView>(200),
         )
         .delete::<can::DeleteSecret, TenantId, _, _>(
             "/v1/tenants/{tenant}/secrets/{secret}",

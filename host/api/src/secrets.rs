@@ -10,12 +10,12 @@ use clawhold_runtime::{Host, Problem};
 use clawhold_secret_store::{SecretInfo, SecretValue};
 use clawhold_tenancy::SecretName;
 use clawhold_tenancy::limits::REQUEST_BYTES;
-use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret};
+use clawhold_tenancy::permit::{DeleteSecret, ListSecrets, PutSecret, RollBackSecret};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::body::{Answer, Asked, BodyHash, Named, whole};
+use crate::body::{Answer, Asked, BodyHash, Named, Sent, whole};
 use crate::gate::Allowed;
 use crate::once::{Reply, once};
 use crate::page::{Page, PageQuery, rfc3339};
@@ -102,13 +102,53 @@ pub(crate) async fn list(
 ) -> Answer<Page<SecretView>> {
     let limit = page.limit()?;
     let secrets = host.secrets(&allowed.permit, page.after()?.as_ref(), limit).await?;
-    let view = |secret: &SecretInfo| SecretView {
+    Ok(Json(Page::of(&secrets, limit, |secret| secret.name.to_string(), view)))
+}
+
+fn view(secret: &SecretInfo) -> SecretView {
+    SecretView {
         name: secret.name.to_string(),
         version: secret.version,
         updated: rfc3339(secret.created_us),
         by: secret.by.clone(),
-    };
-    Ok(Json(Page::of(&secrets, limit, |secret| secret.name.to_string(), view)))
+    }
+}
+
+/// The versions of a secret: never more than a page.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SecretVersions")]
+pub(crate) struct Versions {
+    /// Newest first: that is the one in use.
+    items: Vec<SecretView>,
+}
+
+pub(crate) async fn versions(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ListSecrets>,
+    Named(name): Named<Name>,
+) -> Answer<Versions> {
+    let versions = host.secret_versions(&allowed.permit, &name.parse()?).await?;
+    Ok(Json(Versions { items: versions.iter().map(view).collect() }))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RollBack {
+    /// The version to put back; the one before the newest when not given.
+    version: Option<i64>,
+}
+
+pub(crate) async fn roll_back(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<RollBackSecret>,
+    Named(name): Named<Name>,
+    Sent(ask, body): Sent<RollBack>,
+) -> Result<Response, Failed> {
+    let name = name.parse()?;
+    let called = name.to_string();
+    let stored = move |version: &i64| Reply::json(StatusCode::OK, &Stored { name: called.clone(), version: *version });
+    let put = |keep| host.roll_back_secret(&allowed.cx, &allowed.permit, &name, ask.version, keep);
+    once(&host, &allowed, &body, stored, put).await
 }
 
 pub(crate) async fn delete(

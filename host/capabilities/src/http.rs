@@ -3,23 +3,19 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use clawhold_sandbox::contract::SecretHandle;
 use clawhold_sandbox::contract::clawhold::skill::http::{
     Credential, Error, Header, Host, Method as GuestMethod, Request, Response, Rule,
 };
 use clawhold_tenancy::policy::{Denial, Method};
 use clawhold_tenancy::{SecretName, TenantId};
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 use url::Url;
-use wasmtime::component::Resource;
 
 use crate::RunHost;
-use crate::exits::{Exits, HEADER_BYTES, URL_BYTES, Wanted, field_name, refuse, send};
+use crate::credential::names;
+use crate::exits::{Exits, Wanted, send};
 use crate::redirect;
-use crate::secrets::text;
 
 /// A request that has passed every rule.
 #[derive(Clone)]
@@ -41,7 +37,7 @@ pub struct Outgoing {
 /// A credential as it was put on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// `bearer`, `basic`, `header` or `query`.
+    /// `bearer`, `basic`, `header`, `query`, or the kind of a secret that signs.
     pub kind: &'static str,
     /// The secrets, by name.
     pub secrets: Vec<SecretName>,
@@ -100,8 +96,6 @@ pub trait Transport: Send + Sync {
     }
 }
 
-/// Bytes of a credential's name and prefix together: a field's name, and a word.
-const PLACE_BYTES: usize = 256;
 /// What a header field takes beside its text: two pointers and two lengths.
 const FIELD_BYTES: usize = 16;
 
@@ -124,7 +118,7 @@ impl Host for RunHost {
 }
 
 impl RunHost {
-    fn exits(&self) -> Exits<'_> {
+    pub(crate) fn exits(&self) -> Exits<'_> {
         Exits { authority: self.authority.as_ref(), limits: &self.limits, journal: &self.journal }
     }
 
@@ -151,9 +145,9 @@ impl RunHost {
         for redirects in 0.. {
             let mut outgoing = bare.clone();
             if let Some(credential) = credential
-                && let Err(problem) = self.apply(credential, &mut outgoing, secrets.clone())?
+                && let Err(error) = self.apply(credential, &mut outgoing, secrets.clone(), bounds).await?
             {
-                return Ok(told.ended(refuse(Rule::Credential, problem)).map_err(|error| behind(redirects, error)));
+                return Ok(told.ended(Err(behind(redirects, error))));
             }
             told.change(|told| told.credential = outgoing.credential.as_ref().map(|put_on| names(&put_on.secrets)));
             let follows = authority.policy.follows(outgoing.method, &outgoing.url);
@@ -162,6 +156,9 @@ impl RunHost {
                 Ok(answer) => answer,
                 Err(error) => return Ok(Err(behind(redirects, error))),
             };
+            if answer.status == 401 && credential.is_some() {
+                self.forget_tokens(&secrets).await;
+            }
             let Some(to) = redirect::location(&answer).filter(|_| follows) else { return Ok(Ok(answer)) };
             if redirects == redirect::MOST {
                 let many = format!("the answer redirects a {}th time, and {redirects} are followed", redirects + 1);
@@ -186,82 +183,6 @@ impl RunHost {
         }
         unreachable!("the loop ends with the last redirect")
     }
-
-    fn secrets_of(&self, credential: Option<&Credential>) -> wasmtime::Result<Vec<SecretName>> {
-        let handles: Vec<&Resource<SecretHandle>> = match credential {
-            None => Vec::new(),
-            Some(Credential::Bearer(value)) => vec![value],
-            Some(Credential::Basic(basic)) => vec![&basic.username, &basic.password],
-            Some(Credential::Header(named) | Credential::Query(named)) => vec![&named.value],
-        };
-        let mut names = handles.into_iter().map(|handle| self.name(handle)).collect::<wasmtime::Result<Vec<_>>>()?;
-        names.dedup();
-        Ok(names)
-    }
-
-    /// Puts the credential on a request that the policy has allowed.
-    fn apply(
-        &self,
-        credential: &Credential,
-        to: &mut Outgoing,
-        secrets: Vec<SecretName>,
-    ) -> wasmtime::Result<Result<(), String>> {
-        // The user of a basic credential is a name, and no secret.
-        self.expose(match credential {
-            Credential::Bearer(value) => value,
-            Credential::Basic(basic) => &basic.password,
-            Credential::Header(named) | Credential::Query(named) => &named.value,
-        })?;
-        if let Credential::Header(named) | Credential::Query(named) = credential
-            && named.name.len() + named.prefix.len() > PLACE_BYTES
-        {
-            return Ok(Err(format!("a credential's name and prefix may have {PLACE_BYTES} bytes together")));
-        }
-        let (kind, name, value) = match credential {
-            Credential::Bearer(handle) => {
-                let value = format!("Bearer {}", text(&self.value(handle)?)?);
-                ("bearer", header::AUTHORIZATION, value)
-            }
-            Credential::Basic(basic) => {
-                let (user, password) = (self.value(&basic.username)?, self.value(&basic.password)?);
-                if text(&user)?.contains(':') {
-                    return Ok(Err("the user name has a colon, which HTTP Basic cannot carry".to_owned()));
-                }
-                let pair = BASE64_STANDARD.encode(format!("{}:{}", text(&user)?, text(&password)?));
-                ("basic", header::AUTHORIZATION, format!("Basic {pair}"))
-            }
-            Credential::Header(named) => {
-                let name = match field_name(&named.name) {
-                    Ok(name) => name,
-                    Err(problem) => return Ok(Err(problem)),
-                };
-                ("header", name, format!("{}{}", named.prefix, text(&self.value(&named.value)?)?))
-            }
-            Credential::Query(named) => {
-                let value = format!("{}{}", named.prefix, text(&self.value(&named.value)?)?);
-                to.url.query_pairs_mut().append_pair(&named.name, &value);
-                if to.url.as_str().len() > URL_BYTES {
-                    return Ok(Err(format!("with the credential the URL has more than {URL_BYTES} bytes")));
-                }
-                to.credential = Some(Applied { kind: "query", secrets });
-                return Ok(Ok(()));
-            }
-        };
-        if to.headers.contains_key(&name) {
-            return Ok(Err(format!("the request already has the header {name}, which the credential would set")));
-        }
-        if value.len() > HEADER_BYTES {
-            return Ok(Err(format!("the credential has more than the {HEADER_BYTES} bytes that a header may have")));
-        }
-        let Ok(mut value) = HeaderValue::try_from(value) else {
-            let problem = format!("the stored value of {} has characters that a header cannot carry", names(&secrets));
-            return Ok(Err(problem));
-        };
-        value.set_sensitive(true);
-        to.headers.insert(name, value);
-        to.credential = Some(Applied { kind, secrets });
-        Ok(Ok(()))
-    }
 }
 
 /// What is told of a request that stands behind so many others: those were sent, whatever became of it.
@@ -275,10 +196,6 @@ fn response(incoming: Incoming) -> Response {
         value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
     });
     Response { status: incoming.status, headers: headers.collect(), body: incoming.body.into() }
-}
-
-fn names(secrets: &[SecretName]) -> String {
-    secrets.iter().map(SecretName::as_str).collect::<Vec<_>>().join(" and ")
 }
 
 fn method(method: GuestMethod) -> Method {

@@ -7,6 +7,7 @@
 
 mod address;
 mod audit;
+mod credential;
 mod egress;
 mod exits;
 mod explain;
@@ -27,12 +28,13 @@ use clawhold_sandbox::{Guest, Linker, Stop, contract};
 use clawhold_secret_store::{SecretStore, Versioned};
 use clawhold_tenancy::policy::{HostCeiling, Policy};
 use clawhold_tenancy::run::Reason;
-use clawhold_tenancy::{PackageName, RunLimits, SecretName, TenantId};
+use clawhold_tenancy::{PackageName, RunId, RunLimits, SecretName, TenantId, TraceId};
 use wasmtime::component::{HasSelf, ResourceTable};
 
 use crate::wasi::Wasi;
 
 pub use address::{AddressRule, RefusedAddress};
+pub use credential::AccessTokens;
 pub use egress::{Egress, EgressSettings, Roots};
 pub use explain::{Explained, explain};
 pub use http::{Applied, Bounds, Incoming, Outgoing, Transport, TransportError};
@@ -53,6 +55,8 @@ pub struct Backends {
     pub on_leak: OnLeak,
     /// Where the scratch files of runs are.
     pub scratch: Arc<ScratchRoot>,
+    /// Access tokens that are still good.
+    pub tokens: Arc<AccessTokens>,
 }
 
 /// What becomes of an answer that holds the value of a secret.
@@ -82,6 +86,10 @@ pub struct Authority {
     pub meter: Meter,
     /// Secrets and network.
     pub backends: Backends,
+    /// The run.
+    pub run: RunId,
+    /// The trace that it belongs to.
+    pub trace: TraceId,
 }
 
 /// The host's side of one run.

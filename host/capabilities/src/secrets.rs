@@ -114,7 +114,7 @@ impl RunHost {
         self.handles.push(handle).map_err(|_full| Error::Budget("the run holds too many handles".to_owned()))
     }
 
-    fn whole(&self, name: &str) -> wasmtime::Result<&Versioned> {
+    pub(crate) fn whole(&self, name: &str) -> wasmtime::Result<&Versioned> {
         let held = self.values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value);
         held.ok_or_else(|| wasmtime::Error::msg("a handle without a value"))
     }

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod install;
+pub(crate) mod keys;
 pub(crate) mod market;
 pub(crate) mod policy;
 pub(crate) mod run;

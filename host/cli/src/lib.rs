@@ -61,6 +61,9 @@ enum Command {
     /// Store and list a tenant's secrets.
     #[command(subcommand)]
     Secret(commands::secret::Secret),
+    /// Make new data keys, and seal the secrets anew under them.
+    #[command(subcommand)]
+    Keys(commands::keys::Keys),
     /// Create, build, test and publish skills.
     #[command(subcommand)]
     Skill(skill::Skill),
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Tenant(command) => client().and_then(|c| command.run(&c, out)),
         Command::Token(command) => client().and_then(|c| command.run(&c, out)),
         Command::Secret(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Keys(command) => client().and_then(|c| command.run(&c, out)),
         Command::Skill(command) => command.run(client, out),
         Command::Market(command) => client().and_then(|c| command.run(&c, out)),
         Command::Install(command) => client().and_then(|c| command.run(&c, out)),

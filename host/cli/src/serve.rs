@@ -11,9 +11,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use clawhold_capabilities::{Backends, Egress, OnLeak, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
 use clawhold_limiter::Limiter;
-use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreRows};
+use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreKeys, StoreRows};
 use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::CachedSecrets;
+use clawhold_secret_store::keys::DataKeys;
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
 use clawhold_store::{DEFAULT_CONNECTIONS, Store};
 use clawhold_telemetry::{Metrics, Shown};
@@ -145,9 +146,11 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         None => Arc::new(Egress::new(config.egress.settings()?)?) as Arc<dyn Transport>,
     };
     let heads = heads(folder, config, &key);
-    let details = Details::new(store.clone(), Arc::clone(&key) as _);
+    let keys = DataKeys::new(Arc::clone(&key) as _, Arc::new(StoreKeys(store.clone())));
+    let details = Details::new(Arc::clone(&keys));
     let backends = Backends {
         secrets: Arc::new(CachedSecrets::new(LocalSecrets::new(
+            keys,
             Arc::clone(&key),
             StoreRows::new(store.clone(), Arc::clone(&details)),
         ))),
@@ -158,6 +161,7 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
             LeakPolicy::Refuse => OnLeak::Refuse,
         },
         scratch: Arc::new(scratch),
+        tokens: Arc::default(),
     };
     let limiter = limiter(config).await?;
     let host = Host::new(Parts {

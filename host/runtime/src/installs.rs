@@ -43,6 +43,10 @@ pub struct PlanView {
     pub plan: Plan,
     /// The version that is installed now.
     pub installed: Option<Number>,
+    /// Secrets that are not there, or that the package cannot use as they are; with what is wrong.
+    pub lacks: Vec<(SecretName, String)>,
+    /// What the package asks for and the operator's configuration refuses in any case.
+    pub forbidden: Vec<String>,
 }
 
 impl Host {
@@ -236,6 +240,26 @@ impl Host {
         )
         .map_err(|problem| Problem::invalid(format!("settings.{}", problem.setting), problem.to_string()))?;
         let installed = current.map(|install| install.put.version);
-        Ok(PlanView { version, skills, plan, installed })
+        let ceiling = &self.backends.ceiling;
+        let mut forbidden = Vec::new();
+        for denial in plan.policy.http.iter().filter_map(|rule| ceiling.forbids(rule)) {
+            let said = format!("{}; {}", denial.why, denial.remedy);
+            if !forbidden.contains(&said) {
+                forbidden.push(said);
+            }
+        }
+        let mut lacks = Vec::new();
+        for name in plan.policy.secrets.keys() {
+            let kind = plan.policy.kind(name);
+            let problem = match self.backends.secrets.get(tenant, name).await {
+                // A plan is good without knowing.
+                Err(error) => Some(error.to_string()),
+                Ok(None) if kind.fields().0.is_empty() => Some("it is not stored".to_owned()),
+                Ok(None) => Some(format!("it is not stored; it needs the fields {}", kind.fields().0.join(", "))),
+                Ok(Some(found)) => kind.check(found.value.expose()).err(),
+            };
+            lacks.extend(problem.map(|problem| (name.clone(), problem)));
+        }
+        Ok(PlanView { version, skills, plan, installed, lacks, forbidden })
     }
 }

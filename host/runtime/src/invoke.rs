@@ -164,6 +164,8 @@ impl Host {
             agent: ready.agent.clone(),
             meter: ticket.meter().clone(),
             backends: self.backends.clone(),
+            run,
+            trace: cx.trace.clone(),
         };
         let host = RunHost::new(authority, limits.clone());
         let journal = host.journal();

@@ -143,8 +143,8 @@ mod tests {
         guard(answer, journal, on_leak, &RunLimits::default())
     }
 
-    fn output(json: &str) -> Answer {
-        Ok(RawValue::from_string(json.to_owned()).unwrap())
+    fn output(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
     }
 
     #[test]
@@ -155,11 +155,11 @@ mod tests {
             r#"{"s3cr3\u0074/<v4lue>": 1}"#,
             r#"[{"a": ["x \u00733cr3t/<v4lue> y"]}]"#,
         ] {
-            let (answer, journal) = guarded(output(json), Journal::default(), OnLeak::Redact);
+            let (answer, journal) = guarded(Ok(output(json)), Journal::default(), OnLeak::Redact);
             assert!(matches!(answer, Err(NoAnswer::Stopped(Reason::Denied, _))), "{json}");
             assert_eq!(journal.leaks.len(), 1, "{json}");
         }
-        let (answer, journal) = guarded(output(r#"["\u0041 letter"]"#), Journal::default(), OnLeak::Redact);
+        let (answer, journal) = guarded(Ok(output(r#"["\u0041 letter"]"#)), Journal::default(), OnLeak::Redact);
         assert!(answer.is_ok_and(|output| output.get() == r#"["\u0041 letter"]"#) && journal.leaks.is_empty());
     }
 
@@ -173,10 +173,10 @@ mod tests {
             journal
         };
         let limits = RunLimits { output_bytes: 1_000, ..RunLimits::default() };
-        let answer = output(&format!("\"{}\"", format!("{short} ").repeat(100)));
+        let answer = Ok(output(&format!("\"{}\"", format!("{short} ").repeat(100))));
         let (answer, _) = guard(answer, journal(), OnLeak::Redact, &limits);
         assert!(matches!(answer, Err(NoAnswer::Stopped(Reason::Denied, _))));
-        let (answer, _) = guard(output(&format!("\"{short}\"")), journal(), OnLeak::Redact, &limits);
+        let (answer, _) = guard(Ok(output(&format!("\"{short}\""))), journal(), OnLeak::Redact, &limits);
         assert!(answer.is_ok());
     }
 
@@ -197,7 +197,7 @@ mod tests {
             notes: vec![note(true), note(false)],
             ..Journal::default()
         };
-        let (answer, journal) = guarded(output("1"), journal, OnLeak::Refuse);
+        let (answer, journal) = guarded(Ok(output("1")), journal, OnLeak::Refuse);
         assert!(answer.is_ok());
         assert_eq!(journal.log, [format!("info {}", "x".repeat(most - 10)), "info s3cr3t/<v4 is no cut".to_owned()]);
         assert_eq!(journal.notes[0], note(true));

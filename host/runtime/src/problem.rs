@@ -176,6 +176,12 @@ impl From<SecretError> for Problem {
         if let SecretError::Full { most, used } = error {
             return Over { dimension: Dimension::Secrets, limit: most, used, wait_us: None }.into();
         }
+        if matches!(error, SecretError::Changed) {
+            return Self::Conflict("the secret has another version by now; look at it and try again".to_owned());
+        }
+        if let SecretError::OtherKey { .. } | SecretError::Damaged { .. } = error {
+            return Self::internal("a secret does not open", error);
+        }
         tracing::warn!(%error, "the secret store failed");
         Self::Unavailable("the secret store did not answer; call again in a moment".to_owned())
     }

@@ -1,16 +1,45 @@
-//! The local secret driver's rows, kept in the store. The two sit on one layer and do not know each other.
+//! Rows of keys and of the local secret driver, kept in the store. The three sit on one layer and do not know each other.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use clawhold_secret_store::keys::{KeyError, KeyRows, WrappedKey};
 use clawhold_secret_store::local::{Seal, SealedRow, SealedRows};
 use clawhold_secret_store::{Change, SecretError, SecretInfo};
-use clawhold_store::{KeptAnswer, Store, StoreError};
+use clawhold_store::{KeptAnswer, SealedSecret, Store, StoreError};
 use clawhold_tenancy::audit::{Chain, Event, SealedEvent};
 use clawhold_tenancy::keep::Slot;
 use clawhold_tenancy::{SecretName, TenantId};
 
 use crate::details::{Details, SealError};
+
+/// Wrapped keys in a [`Store`].
+pub struct StoreKeys(pub Store);
+
+#[async_trait]
+impl KeyRows for StoreKeys {
+    async fn key(&self, owner: &str, version: Option<u32>) -> Result<Option<WrappedKey>, KeyError> {
+        let found = self.0.data_key(owner, version).await.map_err(keys_out_of_reach)?;
+        Ok(found.map(|key| WrappedKey { version: key.version, wrapped: key.wrapped, created_us: key.created_us }))
+    }
+
+    async fn add(&self, owner: &str, key: &WrappedKey) -> Result<(), KeyError> {
+        self.0.add_data_key(owner, &stored(key)).await.map_err(keys_out_of_reach)
+    }
+
+    async fn replace(&self, owner: &str, old: &WrappedKey, wrapped: &[u8]) -> Result<(), KeyError> {
+        self.0.replace_data_key(owner, &stored(old), wrapped).await.map_err(keys_out_of_reach)
+    }
+}
+
+fn stored(key: &WrappedKey) -> clawhold_store::WrappedKey {
+    let WrappedKey { version, wrapped, created_us } = key.clone();
+    clawhold_store::WrappedKey { version, wrapped, created_us }
+}
+
+fn keys_out_of_reach(error: StoreError) -> KeyError {
+    if error.is_retryable() { KeyError::Unavailable(error.into()) } else { KeyError::Failed(error.into()) }
+}
 
 /// Rows of a [`Store`].
 pub struct StoreRows {
@@ -36,6 +65,7 @@ impl StoreRows {
 fn not_sealed(error: SealError) -> SecretError {
     match error {
         SealError::Store(error) => unreachable(error),
+        SealError::Key(KeyError::Unavailable(source)) => SecretError::Unavailable(source),
         SealError::Key(error) => SecretError::Failed(error.into()),
     }
 }
@@ -60,8 +90,44 @@ fn unreachable(error: StoreError) -> SecretError {
 impl SealedRows for StoreRows {
     async fn newest(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<SealedRow>, SecretError> {
         let mut tx = self.store.tenant(tenant).await.map_err(unreachable)?;
-        let row = tx.secret(name).await.map_err(unreachable)?;
-        Ok(row.map(|row| SealedRow { version: row.version, sealed: row.sealed }))
+        Ok(tx.secret(name).await.map_err(unreachable)?.map(row))
+    }
+
+    async fn of_version(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        version: i64,
+    ) -> Result<Option<SealedRow>, SecretError> {
+        let mut tx = self.store.tenant(tenant).await.map_err(unreachable)?;
+        Ok(tx.secret_version(name, version).await.map_err(unreachable)?.map(row))
+    }
+
+    async fn versions(&self, tenant: &TenantId, name: &SecretName) -> Result<Vec<SecretInfo>, SecretError> {
+        let mut tx = self.store.tenant(tenant).await.map_err(unreachable)?;
+        Ok(tx.secret_versions(name).await.map_err(unreachable)?.into_iter().map(info).collect())
+    }
+
+    async fn all(
+        &self,
+        tenant: &TenantId,
+        after: Option<&(SecretName, i64)>,
+        limit: u32,
+    ) -> Result<Vec<(SecretName, SealedRow)>, SecretError> {
+        let mut tx = self.store.tenant(tenant).await.map_err(unreachable)?;
+        let rows = tx.sealed_secrets(after, limit).await.map_err(unreachable)?;
+        Ok(rows.into_iter().map(|(name, sealed)| (name, row(sealed))).collect())
+    }
+
+    async fn replace(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        old: &SealedRow,
+        sealed: Vec<u8>,
+    ) -> Result<bool, SecretError> {
+        let old = SealedSecret { version: old.version, sealed: old.sealed.clone() };
+        self.store.replace_sealed(tenant, name, &old, &sealed).await.map_err(unreachable)
     }
 
     async fn put(
@@ -71,7 +137,7 @@ impl SealedRows for StoreRows {
         seal: Seal,
         change: Change<i64>,
     ) -> Result<i64, SecretError> {
-        let Change { event, keep, most } = change;
+        let Change { event, keep, most, over } = change;
         // Before the transaction: making a key is one of its own, and SQLite has one writer. The version is not known yet.
         self.sealed(tenant, event.clone().with(&serde_json::json!({}))).await?;
         let mut tx = self.store.tenant_write(tenant).await.map_err(unreachable)?;
@@ -84,7 +150,14 @@ impl SealedRows for StoreRows {
             Failure::Seal(error) => error,
             Failure::Store(error) => unreachable(error),
         })?;
-        let event = self.sealed(tenant, event.with(&serde_json::json!({ "version": version }))).await?;
+        // Whoever is slower waited for the row until now.
+        if over.is_some_and(|over| version != over + 1) {
+            return Err(SecretError::Changed);
+        }
+        // What the caller says of it as well.
+        let mut detail: serde_json::Map<_, _> = serde_json::from_slice(&event.detail).unwrap_or_default();
+        detail.insert("version".to_owned(), version.into());
+        let event = self.sealed(tenant, event.with(&detail.into())).await?;
         if let Some(kept) = keep.of(&version) {
             tx.keep_answer(&self.kept(tenant, kept).await?).await.map_err(unreachable)?;
         }
@@ -117,12 +190,14 @@ impl SealedRows for StoreRows {
     ) -> Result<Vec<SecretInfo>, SecretError> {
         let mut tx = self.store.tenant(tenant).await.map_err(unreachable)?;
         let rows = tx.secrets(after, limit).await.map_err(unreachable)?;
-        let info = |row: clawhold_store::SecretInfo| SecretInfo {
-            name: row.name,
-            version: row.version,
-            created_us: row.created_us,
-            by: row.created_by,
-        };
         Ok(rows.into_iter().map(info).collect())
     }
+}
+
+fn row(sealed: SealedSecret) -> SealedRow {
+    SealedRow { version: sealed.version, sealed: sealed.sealed }
+}
+
+fn info(row: clawhold_store::SecretInfo) -> SecretInfo {
+    SecretInfo { name: row.name, version: row.version, created_us: row.created_us, by: row.created_by }
 }

@@ -102,6 +102,23 @@ impl<S: SecretStore> SecretStore for CachedSecrets<S> {
         }
     }
 
+    async fn get_version(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        version: i64,
+    ) -> Result<Option<SecretValue>, SecretError> {
+        self.store.get_version(tenant, name, version).await
+    }
+
+    async fn versions(&self, tenant: &TenantId, name: &SecretName) -> Result<Vec<SecretInfo>, SecretError> {
+        self.store.versions(tenant, name).await
+    }
+
+    async fn reseal(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+        self.store.reseal(tenant).await
+    }
+
     async fn put(
         &self,
         tenant: &TenantId,
@@ -162,6 +179,14 @@ mod tests {
                 return Err(SecretError::Unavailable("gone".into()));
             }
             Ok(value.map(|(version, text)| Versioned { version, value: SecretValue::from(text) }))
+        }
+
+        async fn get_version(&self, _: &TenantId, _: &SecretName, _: i64) -> Result<Option<SecretValue>, SecretError> {
+            unreachable!("nobody asks for one")
+        }
+
+        async fn versions(&self, _: &TenantId, _: &SecretName) -> Result<Vec<SecretInfo>, SecretError> {
+            unreachable!("nobody asks for them")
         }
 
         async fn put(

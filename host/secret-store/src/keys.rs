@@ -12,6 +12,8 @@
 //! with a key and nonce of its own, which follow from the data key and the salt by HKDF-SHA-256. The associated data is the
 //! header and the place, each part behind its length.
 
+mod data;
+
 use std::fmt;
 
 use async_trait::async_trait;
@@ -21,6 +23,8 @@ use zeroize::Zeroizing;
 
 use crate::local::MasterKey;
 use crate::sealing::{self, SALT};
+
+pub use data::{DataKeys, KeyRows, Renewed, WrappedKey};
 
 const FORMAT: u8 = 1;
 const HEADER: usize = 1 + 4 + SALT;
@@ -44,6 +48,9 @@ pub enum KeyError {
     /// Where keys are wrapped cannot be reached. The same call may succeed later.
     #[error("the key service cannot be reached; try again")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Where keys are kept, or wrapped, refused. Trying again does not help.
+    #[error("where keys are kept failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It was sealed with another key.
     #[error("it was sealed with another key; put back the key file that it was stored under")]
     OtherKey,
@@ -63,6 +70,12 @@ pub trait KeyRing: Send + Sync {
 
     /// What was wrapped for this owner under this version.
     async fn unwrap(&self, owner: &str, version: u32, wrapped: &[u8]) -> Result<DataKey, KeyError>;
+
+    /// The same key as the ring would wrap it now, if it was wrapped by an older key of the ring.
+    async fn rewrap(&self, owner: &str, version: u32, wrapped: &[u8]) -> Result<Option<Vec<u8>>, KeyError>;
+
+    /// Makes the ring's next key, which wraps from now on, and says its version. What older ones have wrapped still opens.
+    async fn rotate(&self) -> Result<u32, KeyError>;
 }
 
 impl DataKey {
@@ -121,12 +134,30 @@ pub fn version_of(sealed: &[u8]) -> Result<u32, KeyError> {
 impl KeyRing for MasterKey {
     async fn wrap(&self, owner: &str, key: &DataKey) -> Result<Vec<u8>, KeyError> {
         let version = key.version.to_be_bytes();
-        self.as_wrapping_key(owner).seal(&[owner.as_bytes(), b"data_keys", &version], &*key.key)
+        self.newest(owner).seal(&[owner.as_bytes(), b"data_keys", &version], &*key.key)
+    }
+
+    async fn rewrap(&self, owner: &str, version: u32, wrapped: &[u8]) -> Result<Option<Vec<u8>>, KeyError> {
+        if version_of(wrapped)? == self.version() {
+            return Ok(None);
+        }
+        let key = self.unwrap(owner, version, wrapped).await?;
+        self.wrap(owner, &key).await.map(Some)
+    }
+
+    async fn rotate(&self) -> Result<u32, KeyError> {
+        self.add().map_err(|error| KeyError::Failed(error.into()))
     }
 
     async fn unwrap(&self, owner: &str, version: u32, wrapped: &[u8]) -> Result<DataKey, KeyError> {
         let place = [owner.as_bytes(), b"data_keys", &version.to_be_bytes()];
-        let opened = self.as_wrapping_key(owner).open(&place, wrapped).map_err(|error| match error {
+        let wrapping = version_of(wrapped)?;
+        // Another host may have added a key to the file, or an operator have copied it here.
+        if self.version() < wrapping {
+            self.read_again().map_err(|error| KeyError::Failed(error.into()))?;
+        }
+        let key = self.wrapping(owner, wrapping).ok_or(KeyError::OtherKey)?;
+        let opened = key.open(&place, wrapped).map_err(|error| match error {
             KeyError::Damaged(_) => {
                 KeyError::Damaged("the data key was changed, moved, or wrapped by another master key")
             }
@@ -138,8 +169,14 @@ impl KeyRing for MasterKey {
 }
 
 impl MasterKey {
-    fn as_wrapping_key(&self, owner: &str) -> DataKey {
-        DataKey { version: 1, key: self.derive(&format!("wrap {owner}")) }
+    fn newest(&self, owner: &str) -> DataKey {
+        let version = self.version();
+        self.wrapping(owner, version).expect("the file has a first key, and none is ever taken out of it")
+    }
+
+    fn wrapping(&self, owner: &str, version: u32) -> Option<DataKey> {
+        let key = self.derive_of(version, &format!("wrap {owner}"))?;
+        Some(DataKey { version, key })
     }
 }
 

@@ -18,6 +18,8 @@
 //! ```
 
 mod cached;
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod keys;
 pub mod local;
 mod sealing;
@@ -86,6 +88,9 @@ pub enum SecretError {
         /// How many there are.
         used: u64,
     },
+    /// Somebody has put another value meanwhile.
+    #[error("the secret has another version by now; look at it and try again")]
+    Changed,
     /// The operating system gives no random bytes.
     #[error("cannot seal a secret: the operating system gives no random bytes")]
     NoRandomness,
@@ -100,12 +105,14 @@ pub struct Change<T> {
     pub keep: Keep<T>,
     /// How many secrets the tenant may have: one more is [`SecretError::Full`], a new value of one that it has is not.
     pub most: u64,
+    /// The version that it is put over, if it may be put over no other: else it is [`SecretError::Changed`].
+    pub over: Option<i64>,
 }
 
 impl<T> Change<T> {
     /// A change with this event, of which no answer is kept.
     pub fn told(event: Event) -> Self {
-        Self { event, keep: Keep::nothing(), most: u64::MAX }
+        Self { event, keep: Keep::nothing(), most: u64::MAX, over: None }
     }
 }
 
@@ -122,6 +129,24 @@ pub trait SecretStore: Send + Sync {
     /// The newest value.
     async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError>;
 
+    /// The value of one version, if it is the newest or still kept.
+    async fn get_version(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        version: i64,
+    ) -> Result<Option<SecretValue>, SecretError>;
+
+    /// The versions that can be had, newest first; none if there is no such secret.
+    async fn versions(&self, tenant: &TenantId, name: &SecretName) -> Result<Vec<SecretInfo>, SecretError>;
+
+    /// Seals anew, under the tenant's newest data key, what is sealed under an older one, and says how many values that were. A place that has
+    /// keys of its own has nothing to do.
+    async fn reseal(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+        let _ = tenant;
+        Ok(0)
+    }
+
     /// Puts a value, by the event's actor at the event's time, and says its version.
     async fn put(
         &self,
@@ -131,7 +156,7 @@ pub trait SecretStore: Send + Sync {
         change: Change<i64>,
     ) -> Result<i64, SecretError>;
 
-    /// Deletes a secret; `false` if there is none.
+    /// Deletes a secret with all its versions; `false` if there is none.
     async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError>;
 
     /// How many secrets the tenant has.

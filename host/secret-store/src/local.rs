@@ -1,4 +1,4 @@
-//! Secrets in the host's own database, sealed under a key in a file.
+//! Secrets in the host's own database, sealed under each tenant's data key, which a key in a file wraps.
 //!
 //! The database sees ciphertext alone: who has a copy of it, or may write to it, can neither read a secret nor give
 //! one tenant's to another. Who also has the key file can.
@@ -13,6 +13,7 @@ use clawhold_tenancy::{SecretName, TenantId};
 
 pub use key::{KeyFileError, MasterKey};
 
+use crate::keys::DataKeys;
 use crate::{Change, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
 use seal::Place;
 
@@ -34,8 +35,37 @@ pub trait SealedRows: Send + Sync {
     /// The tenant's newest row of this name.
     async fn newest(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<SealedRow>, SecretError>;
 
+    /// The tenant's row of this name and version, if it is still kept.
+    async fn of_version(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        version: i64,
+    ) -> Result<Option<SealedRow>, SecretError>;
+
+    /// The versions that are kept of this name, newest first, with the newest itself.
+    async fn versions(&self, tenant: &TenantId, name: &SecretName) -> Result<Vec<SecretInfo>, SecretError>;
+
+    /// Rows behind this one, of all names and versions, by name and version, at most `limit`.
+    async fn all(
+        &self,
+        tenant: &TenantId,
+        after: Option<&(SecretName, i64)>,
+        limit: u32,
+    ) -> Result<Vec<(SecretName, SealedRow)>, SecretError>;
+
+    /// Puts what was sealed anew in place of the same row as it was; `false`, and nothing, if it is not that any more. No event: nothing of
+    /// the tenant's changes by it.
+    async fn replace(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        old: &SealedRow,
+        sealed: Vec<u8>,
+    ) -> Result<bool, SecretError>;
+
     /// Takes the next version, one that the name never had, stores what `seal` makes for it, and commits that with
-    /// the change's event. Older values are removed.
+    /// the change's event. A few of the values before are kept.
     async fn put(
         &self,
         tenant: &TenantId,
@@ -44,7 +74,7 @@ pub trait SealedRows: Send + Sync {
         change: Change<i64>,
     ) -> Result<i64, SecretError>;
 
-    /// Removes the value and commits that with the change's event; `false`, and no event, if there is none.
+    /// Removes all values and commits that with the change's event; `false`, and no event, if there is none.
     async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError>;
 
     /// How many secrets the tenant has.
@@ -59,16 +89,30 @@ pub trait SealedRows: Send + Sync {
     ) -> Result<Vec<SecretInfo>, SecretError>;
 }
 
+/// Rows at a time when all are sealed anew.
+const ROWS: u32 = 100;
+
 /// The driver: seals what goes into the rows and opens what comes out.
 pub struct LocalSecrets<R> {
-    key: Arc<MasterKey>,
+    keys: Arc<DataKeys>,
+    /// What sealed before tenants had keys.
+    master: Arc<MasterKey>,
     rows: R,
 }
 
 impl<R: SealedRows> LocalSecrets<R> {
-    /// Secrets in these rows, under this key.
-    pub fn new(key: Arc<MasterKey>, rows: R) -> Self {
-        Self { key, rows }
+    /// Secrets in these rows, under these keys.
+    pub fn new(keys: Arc<DataKeys>, master: Arc<MasterKey>, rows: R) -> Self {
+        Self { keys, master, rows }
+    }
+
+    async fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Result<SecretValue, SecretError> {
+        let Some(version) = seal::sealed_by(place, sealed)? else {
+            return seal::open_under_master(&self.master, place, sealed);
+        };
+        let key = self.keys.of(place.tenant.as_str(), version).await.map_err(|error| place.failed(error))?;
+        let key = key.ok_or_else(|| place.damaged("the key that sealed it was destroyed"))?;
+        seal::open(&key, place, sealed)
     }
 }
 
@@ -76,9 +120,43 @@ impl<R: SealedRows> LocalSecrets<R> {
 impl<R: SealedRows> SecretStore for LocalSecrets<R> {
     async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError> {
         let Some(row) = self.rows.newest(tenant, name).await? else { return Ok(None) };
-        let place = Place::new(tenant, name, row.version);
-        let value = seal::open(&self.key, &place, &row.sealed)?;
+        let value = self.open(&Place::new(tenant, name, row.version), &row.sealed).await?;
         Ok(Some(Versioned { version: row.version, value }))
+    }
+
+    async fn get_version(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        version: i64,
+    ) -> Result<Option<SecretValue>, SecretError> {
+        let Some(row) = self.rows.of_version(tenant, name, version).await? else { return Ok(None) };
+        self.open(&Place::new(tenant, name, row.version), &row.sealed).await.map(Some)
+    }
+
+    async fn versions(&self, tenant: &TenantId, name: &SecretName) -> Result<Vec<SecretInfo>, SecretError> {
+        self.rows.versions(tenant, name).await
+    }
+
+    async fn reseal(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+        let (mut resealed, mut after) = (0, None);
+        loop {
+            let rows = self.rows.all(tenant, after.as_ref(), ROWS).await?;
+            let is_last = rows.len() < ROWS as usize;
+            for (name, row) in rows {
+                let place = Place::new(tenant, &name, row.version);
+                let newest = self.keys.newest(tenant.as_str()).await.map_err(|error| place.failed(error))?;
+                if seal::sealed_by(&place, &row.sealed)? != Some(newest.version()) {
+                    let value = self.open(&place, &row.sealed).await?;
+                    let sealed = seal::seal(&newest, &place, &value)?;
+                    resealed += u64::from(self.rows.replace(tenant, &name, &row, sealed).await?);
+                }
+                after = Some((name, row.version));
+            }
+            if is_last {
+                return Ok(resealed);
+            }
+        }
     }
 
     async fn put(
@@ -88,7 +166,10 @@ impl<R: SealedRows> SecretStore for LocalSecrets<R> {
         value: SecretValue,
         change: Change<i64>,
     ) -> Result<i64, SecretError> {
-        let (key, to, called) = (Arc::clone(&self.key), tenant.clone(), name.clone());
+        // Before the transaction that it is used in: making a key is one of its own.
+        let key = self.keys.newest(tenant.as_str()).await;
+        let key = key.map_err(|error| Place::new(tenant, name, 0).failed(error))?;
+        let (to, called) = (tenant.clone(), name.clone());
         let seal = move |version| seal::seal(&key, &Place::new(&to, &called, version), &value);
         self.rows.put(tenant, name, Box::new(seal), change).await
     }

@@ -21,6 +21,7 @@ pub mod permit;
 pub mod policy;
 pub mod quota;
 pub mod run;
+pub mod secret_kind;
 
 pub use context::{Actor, CALL_DEPTH, Context, DEPTH_HEADER, Role, Scope};
 pub use id::{

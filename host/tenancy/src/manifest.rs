@@ -18,6 +18,7 @@ use url::Url;
 
 use crate::limits::{Asked, MIB};
 use crate::policy::{HostPattern, Method};
+use crate::secret_kind::{KindName, SecretKind};
 use crate::{PackageName, RunLimits, SecretName};
 
 /// The custom section of a component that holds its manifest, so that one file, one digest and one signature
@@ -101,6 +102,24 @@ pub struct SecretAsk {
     /// Whether the skill may read the value itself.
     #[serde(default)]
     pub reveal: bool,
+    /// What the host makes of it when it is put on a request.
+    #[serde(default, skip_serializing_if = "KindName::is_value")]
+    pub kind: KindName,
+    /// With `aws-sigv4`: the service as AWS signs it, such as `s3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+impl SecretAsk {
+    /// What the host makes of the value.
+    pub fn kind(&self) -> SecretKind {
+        match self.kind {
+            KindName::Value => SecretKind::Value,
+            KindName::Oauth2 => SecretKind::Oauth2,
+            KindName::AwsSigv4 => SecretKind::AwsSigv4 { service: self.service.clone().unwrap_or_default() },
+            KindName::HttpSignature => SecretKind::HttpSignature,
+        }
+    }
 }
 
 /// One `[[http]]`: requests to one host. Exactly one of `host` and `host_setting` is set.
@@ -192,6 +211,7 @@ impl Manifest {
             if self.secrets[..i].iter().any(|earlier| earlier.name == ask.name) {
                 return Err(bad(format!("secrets[{i}].name"), format!("{:?} stands twice", ask.name), "remove one"));
             }
+            check_kind(&format!("secrets[{i}]"), ask)?;
         }
         for (i, ask) in self.http.iter().enumerate() {
             self.check_http(&format!("http[{i}]"), ask)?;
@@ -293,9 +313,37 @@ impl Manifest {
     }
 }
 
+fn check_kind(place: &str, ask: &SecretAsk) -> Result<(), ManifestError> {
+    let signs = matches!(ask.kind, KindName::AwsSigv4);
+    match &ask.service {
+        None if signs => {
+            return Err(bad(format!("{place}.service"), "it is missing", "write the service that signs, such as `s3`"));
+        }
+        Some(_) if !signs => {
+            let remedy = "leave it out, or write `kind = \"aws-sigv4\"`";
+            return Err(bad(format!("{place}.service"), "only aws-sigv4 has one", remedy));
+        }
+        Some(service)
+            if !(1..=64).contains(&service.len())
+                || !service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') =>
+        {
+            let remedy = "use a-z, 0-9 and `-`, as AWS names it: `s3`, `execute-api`";
+            return Err(bad(format!("{place}.service"), format!("{service:?} is no service"), remedy));
+        }
+        _ => {}
+    }
+    if ask.reveal && !ask.kind.is_value() {
+        let remedy = "leave `reveal` out: the host makes what is sent, and the skill needs nothing of it";
+        return Err(bad(format!("{place}.reveal"), "a secret of this kind is never shown", remedy));
+    }
+    Ok(())
+}
+
 /// What the host's own actions begin with: a skill's entry must never look like one of them.
-const HOST_WORDS: [&str; 12] =
-    ["audit", "host", "install", "package", "quota", "run", "secret", "skill", "tenant", "token", "usage", "clawhold"];
+const HOST_WORDS: [&str; 13] = [
+    "audit", "host", "install", "key", "package", "quota", "run", "secret", "skill", "tenant", "token", "usage",
+    "clawhold",
+];
 
 /// Whether this can be the action of an audit entry.
 pub fn is_action(text: &str) -> bool {

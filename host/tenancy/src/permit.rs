@@ -65,6 +65,10 @@ actions! {
     ShowUsage = "usage.show": Operator Admin Auditor;
     /// Read how the host fares.
     ShowHost = "host.show": Operator;
+    /// Make new data keys for the host's own chain, and add a master key.
+    RotateHostKeys = "host-key.rotate": Operator;
+    /// Make a tenant new data keys.
+    RotateKeys = "key.rotate": Operator Admin;
     /// Make a token for a publisher or the host.
     CreateHostToken = "host-token.create": Operator;
     /// List the host's and the publishers' tokens.
@@ -81,6 +85,8 @@ actions! {
     PutSecret = "secret.put": Admin;
     /// List secrets: names, versions, dates.
     ListSecrets = "secret.list": Admin Auditor;
+    /// Put an older value of a secret back.
+    RollBackSecret = "secret.rollback": Admin;
     /// Delete a secret.
     DeleteSecret = "secret.delete": Admin;
     /// Publish a package version.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::manifest::{HttpAsk, Manifest};
+use crate::secret_kind::SecretKind;
 use crate::{Digest, RunLimits, SecretName};
 
 pub use host::HostPattern;
@@ -69,6 +70,9 @@ pub struct HttpRule {
 pub struct Policy {
     /// Secrets by name; the value says whether the skill may read it.
     pub secrets: BTreeMap<SecretName, bool>,
+    /// What the host makes of those that are more than a value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<SecretName, SecretKind>,
     /// Ways out.
     pub http: Vec<HttpRule>,
     /// Actions that may be recorded.
@@ -173,6 +177,15 @@ impl HostCeiling {
     }
 }
 
+impl HostCeiling {
+    /// What a rule asks for that no request under it would get: the key that says no. A rule for a suffix is forbidden if all below it is.
+    pub fn forbids(&self, rule: &HttpRule) -> Option<Denial> {
+        let below = self.allow.iter().any(|pattern| rule.host.has_below(pattern));
+        let url = Url::parse(&format!("{}://{}/", rule.scheme, rule.host.sample())).ok()?;
+        self.check(&url).err().filter(|_| !below)
+    }
+}
+
 impl Policy {
     /// Everything that the manifest asks for, bound to the tenant's settings and cut down to the ceiling.
     /// `reveal` names the secrets whose value the admin lets the skill read.
@@ -189,11 +202,22 @@ impl Policy {
                 .iter()
                 .map(|ask| (ask.name.clone(), ask.reveal && reveal.contains(&ask.name)))
                 .collect(),
+            kinds: manifest
+                .secrets
+                .iter()
+                .filter(|ask| !ask.kind.is_value())
+                .map(|ask| (ask.name.clone(), ask.kind()))
+                .collect(),
             http,
             audit_actions: manifest.audit.actions.iter().cloned().collect(),
             wasi: manifest.wasi.is_some(),
             limits: manifest.limits().within(ceiling),
         })
+    }
+
+    /// What the host makes of a secret.
+    pub fn kind(&self, secret: &SecretName) -> &SecretKind {
+        self.kinds.get(secret).unwrap_or(&SecretKind::Value)
     }
 
     /// A digest of all that the policy allows: what an admin consented to, in one word.
@@ -421,6 +445,29 @@ paths = ["/*"]
     fn a_secret_goes_only_where_its_rule_says() {
         check(Method::Get, "http://127.0.0.1:8099/x", Some("salesforce"), Err("credential"));
         check(Method::Get, "https://acme.my.salesforce.com/exact", Some("other"), Err("credential"));
+    }
+
+    #[test]
+    fn what_the_operator_forbids_is_known_before_a_request() {
+        let patterns = |all: &[&str]| all.iter().map(|text| text.parse().unwrap()).collect::<Vec<HostPattern>>();
+        let forbidden = |allow: &[&str], deny: &[&str]| -> Vec<String> {
+            let ceiling = HostCeiling { allow: patterns(allow), deny: patterns(deny) };
+            policy()
+                .http
+                .iter()
+                .filter(|rule| ceiling.forbids(rule).is_some())
+                .map(|rule| rule.host.to_string())
+                .collect()
+        };
+        let (salesforce, local) = ("*.my.salesforce.com".to_owned(), "127.0.0.1:8099".to_owned());
+        let all: Vec<String> = vec![salesforce.clone(), local.clone()];
+        assert_eq!(forbidden(&[], &[]), Vec::<String>::new());
+        assert_eq!(forbidden(&["other.example.com"], &[]), all);
+        assert_eq!(forbidden(&["*.salesforce.com"], &[]), std::slice::from_ref(&local));
+        assert_eq!(forbidden(&["acme.my.salesforce.com"], &[]), std::slice::from_ref(&local), "some of it is allowed");
+        assert_eq!(forbidden(&[], &["*.salesforce.com"]), [salesforce]);
+        assert_eq!(forbidden(&[], &["acme.my.salesforce.com"]), Vec::<String>::new(), "some of it is allowed");
+        assert_eq!(forbidden(&[], &["127.0.0.1"]), [local]);
     }
 
     #[test]

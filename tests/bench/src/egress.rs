@@ -3,16 +3,15 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::ensure;
-use async_trait::async_trait;
 use bytes::Bytes;
 use clawhold_capabilities::Leaks;
-use clawhold_runtime::{Details, StoreRows};
+use clawhold_runtime::{Details, StoreKeys, StoreRows};
+use clawhold_secret_store::keys::DataKeys;
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
-use clawhold_secret_store::{CachedSecrets, Change, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
+use clawhold_secret_store::{CachedSecrets, Change, SecretStore as _, SecretValue};
 use clawhold_store::Store;
 use clawhold_tenancy::audit::{Event, Outcome};
 use clawhold_tenancy::keep::Keep;
@@ -156,47 +155,6 @@ pub(crate) fn leaks() -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-/// A store that counts how often it is read.
-struct Counted<S> {
-    store: S,
-    reads: Arc<AtomicU64>,
-}
-
-#[async_trait]
-impl<S: SecretStore> SecretStore for Counted<S> {
-    async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.store.get(tenant, name).await
-    }
-
-    async fn put(
-        &self,
-        tenant: &TenantId,
-        name: &SecretName,
-        value: SecretValue,
-        change: Change<i64>,
-    ) -> Result<i64, SecretError> {
-        self.store.put(tenant, name, value, change).await
-    }
-
-    async fn delete(&self, tenant: &TenantId, name: &SecretName, change: Change<()>) -> Result<bool, SecretError> {
-        self.store.delete(tenant, name, change).await
-    }
-
-    async fn count(&self, tenant: &TenantId) -> Result<u64, SecretError> {
-        self.store.count(tenant).await
-    }
-
-    async fn list(
-        &self,
-        tenant: &TenantId,
-        after: Option<&SecretName>,
-        limit: u32,
-    ) -> Result<Vec<SecretInfo>, SecretError> {
-        self.store.list(tenant, after, limit).await
-    }
-}
-
 pub(crate) fn secret() -> anyhow::Result<Vec<Figure>> {
     const TIMES: u32 = 20_000;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -207,10 +165,9 @@ pub(crate) fn secret() -> anyhow::Result<Vec<Figure>> {
         tenant_with_origin(&host, &tenant, &[], "https://acme.example.com").await?;
         let key = Arc::new(MasterKey::open_or_create(folder.path())?);
         let store = Store::open(&format!("sqlite:{}", folder.path().join("clawhold.db").display())).await?;
-        let details = Details::new(store.clone(), Arc::clone(&key) as _);
-        let reads = Arc::new(AtomicU64::new(0));
-        let below = LocalSecrets::new(key, StoreRows::new(store, details));
-        let secrets = CachedSecrets::new(Counted { store: below, reads: Arc::clone(&reads) });
+        let keys = DataKeys::new(Arc::clone(&key) as _, Arc::new(StoreKeys(store.clone())));
+        let rows = StoreRows::new(store.clone(), Details::new(Arc::clone(&keys)));
+        let secrets = CachedSecrets::new(LocalSecrets::new(keys, key, rows));
         let name: SecretName = "crm".parse()?;
         let admin = context(Scope::Tenant(tenant.clone()), Role::Admin);
         let event = Event::by(&admin, "secret.put", "secret:crm".to_owned(), Outcome::Success);
@@ -219,15 +176,15 @@ pub(crate) fn secret() -> anyhow::Result<Vec<Figure>> {
         let mut took = Vec::new();
         for round in 0..=ROUNDS {
             secrets.get(&tenant, &name).await?;
-            let before = reads.load(Ordering::Relaxed);
+            let before = store.counts().reads;
             let began = Instant::now();
             for _ in 0..TIMES {
                 let found = secrets.get(&tenant, &name).await?;
                 ensure!(std::hint::black_box(found).is_some());
             }
             let each = began.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES);
-            // A value is kept for a second.
-            ensure!(reads.load(Ordering::Relaxed) - before <= 1 + began.elapsed().as_secs(), "it reads the database");
+            // A value is kept for a second, and a key for a minute.
+            ensure!(store.counts().reads - before <= 2 * (1 + began.elapsed().as_secs()), "it reads the database");
             if round > 0 {
                 took.push(each);
             }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use clawhold_limiter::Meter;
 use clawhold_sandbox::contract::clawhold::skill::http::{Host as _, Request, Rule};
 use clawhold_secret_store::{Change, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
-use clawhold_tenancy::RunLimits;
 use clawhold_tenancy::policy::{By, HostCeiling, HttpRule};
+use clawhold_tenancy::{RunId, RunLimits};
 use proptest::prelude::*;
 use tokio::net::TcpListener;
 
@@ -22,6 +22,14 @@ struct NoSecrets;
 impl SecretStore for NoSecrets {
     async fn get(&self, _: &TenantId, _: &SecretName) -> Result<Option<Versioned>, SecretError> {
         Ok(None)
+    }
+
+    async fn get_version(&self, _: &TenantId, _: &SecretName, _: i64) -> Result<Option<SecretValue>, SecretError> {
+        Ok(None)
+    }
+
+    async fn versions(&self, _: &TenantId, _: &SecretName) -> Result<Vec<SecretInfo>, SecretError> {
+        Ok(Vec::new())
     }
 
     async fn put(&self, _: &TenantId, _: &SecretName, _: SecretValue, _: Change<i64>) -> Result<i64, SecretError> {
@@ -154,6 +162,7 @@ fn what_is_explained_is_what_happens_and_who_is_denied_connects_to_nothing() {
         });
         let policy = Arc::new(Policy {
             secrets: BTreeMap::new(),
+            kinds: BTreeMap::new(),
             http: http.collect(),
             audit_actions: BTreeSet::new(),
             wasi: false,
@@ -166,6 +175,7 @@ fn what_is_explained_is_what_happens_and_who_is_denied_connects_to_nothing() {
             ceiling: Arc::new(HostCeiling { allow: patterns(allow), deny: patterns(deny) }),
             on_leak: OnLeak::Redact,
             scratch: Arc::new(ScratchRoot::open(scratch.path()).unwrap()),
+            tokens: Arc::default(),
         };
         let tenant: TenantId = "acme-corp".parse().unwrap();
         let url = at(is_plain, &host, with_port.then_some(port), &path);
@@ -177,6 +187,8 @@ fn what_is_explained_is_what_happens_and_who_is_denied_connects_to_nothing() {
             depth: 0,
             meter: Meter::unlimited(),
             backends: backends.clone(),
+            run: RunId::now(),
+            trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap(),
         };
         let before = connections.load(Ordering::SeqCst);
         let explained = runtime.block_on(explain(&policy, &backends, &tenant, (method, &url), &[]));

@@ -166,6 +166,12 @@ fn print_plan(plan: &Value) {
             }
         }
     }
+    for lack in plan["lacks"].as_array().into_iter().flatten() {
+        println!("To do: the secret {}: {}", cell(&lack["secret"]), cell(&lack["problem"]));
+    }
+    for forbidden in plan["forbidden"].as_array().into_iter().flatten() {
+        println!("Will not work: {}", cell(forbidden));
+    }
 }
 
 fn confirm() -> Result<(), Failure> {

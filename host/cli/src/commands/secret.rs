@@ -30,7 +30,24 @@ pub(crate) enum Secret {
         /// The tenant.
         tenant: TenantId,
     },
-    /// Delete a secret.
+    /// List the versions of a secret that can be put back: never values.
+    #[command(after_help = "Example:\n  clawhold secret versions acme-corp/salesforce")]
+    Versions {
+        /// `TENANT/NAME`.
+        place: Place,
+    },
+    /// Put an older value back, as a new version.
+    #[command(
+        after_help = "Examples:\n  clawhold secret rollback acme-corp/salesforce          # the one before\n  clawhold secret rollback acme-corp/salesforce --to 3"
+    )]
+    Rollback {
+        /// `TENANT/NAME`.
+        place: Place,
+        /// The version to put back; the one before the newest, if it is not given.
+        #[arg(long, value_name = "VERSION")]
+        to: Option<i64>,
+    },
+    /// Delete a secret with all its versions.
     #[command(after_help = "Example:\n  clawhold secret delete acme-corp/salesforce --dry-run")]
     Delete {
         /// `TENANT/NAME`.
@@ -78,6 +95,20 @@ impl Secret {
             Self::List { tenant } => {
                 let columns = [("SECRET", "name"), ("VERSION", "version"), ("UPDATED", "updated"), ("BY", "by")];
                 out.list(&client.get_all(&format!("tenants/{tenant}/secrets"))?, &columns);
+            }
+            Self::Versions { place } => {
+                let columns = [("VERSION", "version"), ("UPDATED", "updated"), ("BY", "by")];
+                out.list(&client.get(&format!("{}/versions", place.path()))?, &columns);
+            }
+            Self::Rollback { place, to } => {
+                let stored = client.post(&format!("{}/rollback", place.path()), &json!({ "version": to }))?;
+                out.show(&stored, |s| {
+                    println!(
+                        "secret {} has its older value again, as version {}",
+                        cell(&s["name"]),
+                        cell(&s["version"])
+                    );
+                });
             }
             Self::Delete { place, dry_run: true } => {
                 let held = client.get_all(&format!("tenants/{}/secrets", place.tenant))?;

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod faults;
+mod planted;
 mod quotas;
+mod rotation;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

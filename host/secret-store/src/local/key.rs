@@ -1,9 +1,13 @@
-//! The master key: 32 random bytes in a file, made at the first start.
+//! The master key: 32 random bytes in a file, made at the first start; and behind them those that were added since.
+//!
+//! All of them wrap data keys, the last one those that are made or wrapped anew from then on. The first is also what other keys of the
+//! host follow from, such as the one that signs heads of audit chains, so it stays for ever.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::{fmt, fs};
 
 use hkdf::Hkdf;
@@ -16,9 +20,18 @@ const FILE: &str = "master.key";
 /// Bytes of the key: the strength of AES-256.
 const BYTES: usize = 32;
 
+/// Keys that a file may have: one a month for longer than anybody keeps a host.
+const MOST: usize = 1024;
+
 /// The key from which every other one of this host is derived. Lost with its file, and with it every secret sealed
 /// under it: the file belongs into a backup of its own, apart from the database's.
-pub struct MasterKey(Zeroizing<[u8; BYTES]>);
+pub struct MasterKey {
+    path: PathBuf,
+    /// As the file has them; never empty.
+    keys: RwLock<Vec<Key>>,
+}
+
+type Key = Zeroizing<[u8; BYTES]>;
 
 /// Why there is no master key. The host must not start without.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +68,7 @@ pub enum KeyFileError {
     },
     /// The file is something else.
     #[error(
-        "{path} is no master key: it has {length} bytes and should have {BYTES}; put the right file back, or move this one away if no secret was ever stored"
+        "{path} is no master key: it has {length} bytes and should have {BYTES}, or a multiple of that; put the right file back, or move this one away if no secret was ever stored"
     )]
     Length {
         /// The file.
@@ -75,27 +88,72 @@ impl MasterKey {
         if !path.try_exists().map_err(io_error("look for", &path))? {
             create(folder, &path)?;
         }
-        read(&path)
+        let keys = RwLock::new(read(&path)?);
+        Ok(Self { path, keys })
+    }
+
+    /// How many keys there are: the version of the one that wraps.
+    pub fn version(&self) -> u32 {
+        u32::try_from(self.keys().len()).unwrap_or(u32::MAX)
+    }
+
+    /// Adds a key to the file, which wraps from now on, and says its version. The file is replaced as a whole.
+    pub fn add(&self) -> Result<u32, KeyFileError> {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        // What another host has added is not lost.
+        let mut all = read(&self.path)?;
+        let mut key = Key::default();
+        getrandom::fill(&mut *key).map_err(|_| KeyFileError::NoRandomness)?;
+        all.push(key);
+        replace(&self.path, &all)?;
+        *keys = all;
+        Ok(u32::try_from(keys.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Reads the file again, which somebody may have added a key to.
+    pub(crate) fn read_again(&self) -> Result<(), KeyFileError> {
+        let read = read(&self.path)?;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        // One that is shorter, or another, is somebody's mistake, and what is in memory still opens everything.
+        if read.starts_with(&keys) {
+            *keys = read;
+        }
+        Ok(())
     }
 
     /// A key for one purpose, named by `label`. Neither this key nor one of another label follows from it.
     pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
-        let mut derived = Zeroizing::new([0; 32]);
-        self.expand(&[], &[b"clawhold key v1: ", label.as_bytes()], &mut *derived);
-        derived
+        self.derive_of(1, label).expect("there is a first key")
     }
 
-    /// HKDF-SHA-256, RFC 5869.
+    /// The same of the key of this version, if there is one.
+    pub(crate) fn derive_of(&self, version: u32, label: &str) -> Option<Zeroizing<[u8; 32]>> {
+        let keys = self.keys();
+        let key = keys.get(usize::try_from(version).ok()?.checked_sub(1)?)?;
+        let mut derived = Zeroizing::new([0; 32]);
+        expand(key, &[], &[b"clawhold key v1: ", label.as_bytes()], &mut *derived);
+        Some(derived)
+    }
+
+    /// HKDF-SHA-256, RFC 5869, of the first key.
     pub(super) fn expand(&self, salt: &[u8], info: &[&[u8]], into: &mut [u8]) {
-        Hkdf::<Sha256>::new(Some(salt), &*self.0)
-            .expand_multi_info(info, into)
-            .expect("HKDF gives 8,160 bytes, and no caller wants more");
+        expand(&self.keys()[0], salt, info, into);
+    }
+
+    fn keys(&self) -> RwLockReadGuard<'_, Vec<Key>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
     pub(super) fn of(byte: u8) -> Self {
-        Self(Zeroizing::new([byte; BYTES]))
+        Self { path: PathBuf::new(), keys: RwLock::new(vec![Zeroizing::new([byte; BYTES])]) }
     }
+}
+
+fn expand(key: &Key, salt: &[u8], info: &[&[u8]], into: &mut [u8]) {
+    Hkdf::<Sha256>::new(Some(salt), &**key)
+        .expand_multi_info(info, into)
+        .expect("HKDF gives 8,160 bytes, and no caller wants more");
 }
 
 impl fmt::Debug for MasterKey {
@@ -107,18 +165,9 @@ impl fmt::Debug for MasterKey {
 /// Written whole under another name and linked to its own, which fails if somebody was faster: nobody ever reads half
 /// a key, and nobody's key is overwritten.
 fn create(folder: &Path, path: &Path) -> Result<(), KeyFileError> {
-    let mut key = Zeroizing::new([0; BYTES]);
+    let mut key = Key::default();
     getrandom::fill(&mut *key).map_err(|_| KeyFileError::NoRandomness)?;
-    let mut unique = [0; 8];
-    getrandom::fill(&mut unique).map_err(|_| KeyFileError::NoRandomness)?;
-    let draft = folder.join(format!(".{FILE}.{:016x}", u64::from_be_bytes(unique)));
-
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)
-        .and_then(|mut file| file.write_all(&*key).and_then(|()| file.sync_all()));
+    let (draft, written) = write_draft(folder, &[key])?;
     let linked = written.and_then(|()| match fs::hard_link(&draft, path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
@@ -127,7 +176,30 @@ fn create(folder: &Path, path: &Path) -> Result<(), KeyFileError> {
     linked.and(removed).and_then(|()| File::open(folder)?.sync_all()).map_err(io_error("make", path))
 }
 
-fn read(path: &Path) -> Result<MasterKey, KeyFileError> {
+/// Written whole under another name, which then takes the place of the old one.
+fn replace(path: &Path, keys: &[Key]) -> Result<(), KeyFileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let (draft, written) = write_draft(folder, keys)?;
+    let replaced = written.and_then(|()| fs::rename(&draft, path)).and_then(|()| File::open(folder)?.sync_all());
+    if replaced.is_err() {
+        // Gone already, or it cannot be removed either.
+        let _ = fs::remove_file(&draft);
+    }
+    replaced.map_err(io_error("replace", path))
+}
+
+fn write_draft(folder: &Path, keys: &[Key]) -> Result<(PathBuf, io::Result<()>), KeyFileError> {
+    let mut unique = [0; 8];
+    getrandom::fill(&mut unique).map_err(|_| KeyFileError::NoRandomness)?;
+    let draft = folder.join(format!(".{FILE}.{:016x}", u64::from_be_bytes(unique)));
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
+        keys.iter().try_for_each(|key| file.write_all(&**key))?;
+        file.sync_all()
+    });
+    Ok((draft, written))
+}
+
+fn read(path: &Path) -> Result<Vec<Key>, KeyFileError> {
     let fail = io_error("read", path);
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -146,12 +218,14 @@ fn read(path: &Path) -> Result<MasterKey, KeyFileError> {
     if is.mode() & 0o077 != 0 {
         return Err(KeyFileError::Mode { path, mode: is.mode() & 0o7777 });
     }
-    if !is.is_file() || is.len() != BYTES as u64 {
-        return Err(KeyFileError::Length { path, length: is.len() });
+    let length = is.len();
+    let count = usize::try_from(length / BYTES as u64).unwrap_or(usize::MAX);
+    if !is.is_file() || !(1..=MOST).contains(&count) || length != (count * BYTES) as u64 {
+        return Err(KeyFileError::Length { path, length });
     }
-    let mut key = Zeroizing::new([0; BYTES]);
-    file.read_exact(&mut *key).map_err(fail)?;
-    Ok(MasterKey(key))
+    let mut keys = vec![Key::default(); count];
+    keys.iter_mut().try_for_each(|key| file.read_exact(&mut **key)).map_err(fail)?;
+    Ok(keys)
 }
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyFileError {
@@ -166,7 +240,29 @@ mod tests {
     use super::*;
 
     fn bytes(key: &MasterKey) -> [u8; BYTES] {
-        *key.0
+        *key.keys()[0]
+    }
+
+    #[test]
+    fn a_key_that_is_added_wraps_and_the_first_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = (MasterKey::open_or_create(folder.path()), MasterKey::open_or_create(folder.path()));
+        let (here, there) = (here.unwrap(), there.unwrap());
+        let before = here.derive("artifact-mac");
+        assert_eq!((here.version(), here.add().unwrap(), here.version()), (1, 2, 2));
+        assert_eq!((here.derive("artifact-mac"), here.derive_of(3, "x")), (before, None));
+        assert_ne!(here.derive_of(1, "x"), here.derive_of(2, "x"));
+        assert_eq!(there.add().unwrap(), 3, "what another host added is kept");
+        here.read_again().unwrap();
+        assert_eq!(here.derive_of(3, "x"), there.derive_of(3, "x"));
+        assert!(here.derive_of(3, "x").is_some());
+        let path = folder.path().join(FILE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
+        // Somebody puts an old copy back: what is in memory still opens everything.
+        fs::write(&path, [7; BYTES]).unwrap();
+        here.read_again().unwrap();
+        assert_eq!(here.version(), 3);
     }
 
     #[test]

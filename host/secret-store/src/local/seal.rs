@@ -1,8 +1,11 @@
 //! One value to one ciphertext, bound to its place.
 //!
+//! Format 2 is a byte and what the tenant's data key has sealed; see [`crate::keys`]. Before tenants had keys of their own there was format 1,
+//! which is read until the tenant's keys are rotated:
+//!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | format, now 1 |
+//! | 1 | format 1 |
 //! | 4 | version of the master key, big-endian, now 1 |
 //! | 8 | fingerprint of the master key |
 //! | 32 | salt |
@@ -17,10 +20,12 @@ use clawhold_tenancy::{SecretName, TenantId};
 use subtle::ConstantTimeEq as _;
 
 use super::MasterKey;
+use crate::keys::{DataKey, KeyError, version_of};
 use crate::sealing::{self, SALT};
 use crate::{SecretError, SecretValue};
 
-const FORMAT: u8 = 1;
+const UNDER_MASTER_KEY: u8 = 1;
+const UNDER_DATA_KEY: u8 = 2;
 const KEY_VERSION: u32 = 1;
 const TABLE: &[u8] = b"secrets";
 const FINGERPRINT: usize = 8;
@@ -41,13 +46,56 @@ impl<'a> Place<'a> {
     fn parts(&self) -> [&[u8]; 4] {
         [self.tenant.as_str().as_bytes(), TABLE, self.name.as_str().as_bytes(), &self.version_bytes]
     }
+
+    pub(super) fn damaged(&self, why: &'static str) -> SecretError {
+        SecretError::Damaged { name: self.name.clone(), why }
+    }
+
+    pub(super) fn failed(&self, error: KeyError) -> SecretError {
+        match error {
+            KeyError::Unavailable(source) => SecretError::Unavailable(source),
+            KeyError::Failed(source) => SecretError::Failed(source),
+            KeyError::OtherKey => SecretError::OtherKey { name: self.name.clone() },
+            KeyError::Damaged(why) => self.damaged(why),
+            KeyError::NoRandomness => SecretError::NoRandomness,
+        }
+    }
 }
 
-pub(super) fn seal(key: &MasterKey, place: &Place<'_>, value: &SecretValue) -> Result<Vec<u8>, SecretError> {
+/// Seals a value under the tenant's data key.
+pub(super) fn seal(key: &DataKey, place: &Place<'_>, value: &SecretValue) -> Result<Vec<u8>, SecretError> {
+    let sealed = key.seal(&place.parts(), value.expose()).map_err(|error| place.failed(error))?;
+    Ok([&[UNDER_DATA_KEY], sealed.as_slice()].concat())
+}
+
+/// The version of the data key that sealed this; none if it was the master key.
+pub(super) fn sealed_by(place: &Place<'_>, sealed: &[u8]) -> Result<Option<u32>, SecretError> {
+    match sealed.split_first() {
+        Some((&UNDER_MASTER_KEY, _)) => Ok(None),
+        Some((&UNDER_DATA_KEY, rest)) => version_of(rest).map(Some).map_err(|error| place.failed(error)),
+        Some(_) => Err(place.damaged("it has a format that this version of the host does not know")),
+        None => Err(place.damaged("it is cut short")),
+    }
+}
+
+/// Opens what the tenant's data key has sealed.
+pub(super) fn open(key: &DataKey, place: &Place<'_>, sealed: &[u8]) -> Result<SecretValue, SecretError> {
+    let rest = sealed.get(1..).unwrap_or_default();
+    let opened = key.open(&place.parts(), rest).map_err(|error| place.failed(error))?;
+    Ok(SecretValue::from(opened.to_vec()))
+}
+
+/// As values were sealed before tenants had data keys.
+#[cfg(test)]
+pub(super) fn seal_under_master(
+    key: &MasterKey,
+    place: &Place<'_>,
+    value: &SecretValue,
+) -> Result<Vec<u8>, SecretError> {
     let mut salt = [0; SALT];
     getrandom::fill(&mut salt).map_err(|_| SecretError::NoRandomness)?;
     let mut sealed = Vec::with_capacity(HEADER + value.expose().len() + 16);
-    sealed.push(FORMAT);
+    sealed.push(UNDER_MASTER_KEY);
     sealed.extend(KEY_VERSION.to_be_bytes());
     sealed.extend(fingerprint(key));
     sealed.extend(salt);
@@ -55,13 +103,14 @@ pub(super) fn seal(key: &MasterKey, place: &Place<'_>, value: &SecretValue) -> R
     Ok(sealed.expect("AES-GCM seals up to 64 GiB, and a value is far smaller"))
 }
 
-pub(super) fn open(key: &MasterKey, place: &Place<'_>, sealed: &[u8]) -> Result<SecretValue, SecretError> {
-    let damaged = |why| SecretError::Damaged { name: place.name.clone(), why };
+/// Opens what was sealed before tenants had data keys.
+pub(super) fn open_under_master(key: &MasterKey, place: &Place<'_>, sealed: &[u8]) -> Result<SecretValue, SecretError> {
+    let damaged = |why| place.damaged(why);
     let (header, ciphertext) = sealed.split_at_checked(HEADER).ok_or_else(|| damaged("it is cut short"))?;
     let (format, rest) = header.split_at(1);
     let (key_version, rest) = rest.split_at(4);
     let (made_with, salt) = rest.split_at(FINGERPRINT);
-    if format != [FORMAT] {
+    if format != [UNDER_MASTER_KEY] {
         return Err(damaged("it has a format that this version of the host does not know"));
     }
     if key_version != KEY_VERSION.to_be_bytes() || !bool::from(made_with.ct_eq(&fingerprint(key))) {
@@ -106,16 +155,16 @@ mod tests {
     }
 
     fn sealed(key: &MasterKey, row: &Row) -> Vec<u8> {
-        seal(key, &row.place(), &SecretValue::from(VALUE.to_owned())).unwrap()
+        seal_under_master(key, &row.place(), &SecretValue::from(VALUE.to_owned())).unwrap()
     }
 
     #[test]
     fn what_is_sealed_opens_in_its_place() {
         let (key, row) = (MasterKey::of(1), Row::new("acme-corp", "salesforce", 1));
         let bytes = sealed(&key, &row);
-        assert_eq!(open(&key, &row.place(), &bytes).unwrap().expose_str(), Some(VALUE));
-        let empty = seal(&key, &row.place(), &SecretValue::from(Vec::new())).unwrap();
-        assert_eq!(open(&key, &row.place(), &empty).unwrap().expose(), b"");
+        assert_eq!(open_under_master(&key, &row.place(), &bytes).unwrap().expose_str(), Some(VALUE));
+        let empty = seal_under_master(&key, &row.place(), &SecretValue::from(Vec::new())).unwrap();
+        assert_eq!(open_under_master(&key, &row.place(), &empty).unwrap().expose(), b"");
     }
 
     #[test]
@@ -135,7 +184,7 @@ mod tests {
             // The same letters, divided otherwise.
             Row::new("acme-corps", "alesforce", 1),
         ] {
-            let refusal = open(&key, &elsewhere.place(), &bytes).unwrap_err();
+            let refusal = open_under_master(&key, &elsewhere.place(), &bytes).unwrap_err();
             assert!(matches!(refusal, SecretError::Damaged { .. }), "{refusal}");
         }
     }
@@ -147,22 +196,46 @@ mod tests {
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            let refusal = open(&key, &row.place(), &changed).unwrap_err();
+            let refusal = open_under_master(&key, &row.place(), &changed).unwrap_err();
             let key_bytes = 1..1 + 4 + FINGERPRINT;
             assert_eq!(matches!(refusal, SecretError::OtherKey { .. }), key_bytes.contains(&at), "byte {at}");
         }
         for length in 0..bytes.len() {
-            assert!(open(&key, &row.place(), &bytes[..length]).is_err(), "cut to {length}");
+            assert!(open_under_master(&key, &row.place(), &bytes[..length]).is_err(), "cut to {length}");
         }
-        assert!(open(&key, &row.place(), &[bytes, vec![0]].concat()).is_err(), "one byte more");
+        assert!(open_under_master(&key, &row.place(), &[bytes, vec![0]].concat()).is_err(), "one byte more");
     }
 
     #[test]
     fn another_key_is_named_as_the_reason() {
         let row = Row::new("acme-corp", "salesforce", 1);
         let bytes = sealed(&MasterKey::of(1), &row);
-        let refusal = open(&MasterKey::of(2), &row.place(), &bytes).unwrap_err().to_string();
+        let refusal = open_under_master(&MasterKey::of(2), &row.place(), &bytes).unwrap_err().to_string();
         assert!(refusal.contains("another master key"), "{refusal}");
         assert!(!refusal.contains(VALUE));
+    }
+
+    #[test]
+    fn hostile_05_what_a_data_key_sealed_opens_in_its_place_alone() {
+        let (key, row) = (DataKey::generate(7).unwrap(), Row::new("acme-corp", "salesforce", 1));
+        let bytes = seal(&key, &row.place(), &SecretValue::from(VALUE.to_owned())).unwrap();
+        assert_eq!(sealed_by(&row.place(), &bytes).unwrap(), Some(7));
+        assert_eq!(open(&key, &row.place(), &bytes).unwrap().expose_str(), Some(VALUE));
+        for elsewhere in [
+            Row::new("globex", "salesforce", 1),
+            Row::new("acme-corp", "slack", 1),
+            Row::new("acme-corp", "salesforce", 2),
+            Row::new("acme-corps", "alesforce", 1),
+        ] {
+            let refusal = open(&key, &elsewhere.place(), &bytes).unwrap_err();
+            assert!(matches!(refusal, SecretError::Damaged { .. }), "{refusal}");
+        }
+        for at in 1..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(open(&key, &row.place(), &changed).is_err(), "byte {at}");
+            assert!(open(&key, &row.place(), &bytes[..at]).is_err(), "cut to {at}");
+        }
+        assert!(sealed_by(&row.place(), &[]).is_err() && sealed_by(&row.place(), &[9]).is_err());
     }
 }

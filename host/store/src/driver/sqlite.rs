@@ -118,6 +118,7 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
         (3, "keys, starts and answers", include_str!("../../migrations/0003_keys_starts_answers.sql")),
         (7, "quotas", include_str!("../../migrations/0007_quotas.sql")),
         (9, "leaks", include_str!("../../migrations/0009_leaks.sql")),
+        (10, "secret versions", include_str!("../../migrations/0010_secret_versions.sql")),
     ];
     let migrations = migrations
         .into_iter()

@@ -1,6 +1,6 @@
 //! What each resource promises.
 
-use clawhold_store::{Conflict, NewToken, Published, RunWriter, Store, StoreError, TenantState};
+use clawhold_store::{Conflict, NewToken, Published, RunWriter, SealedSecret, Store, StoreError, TenantState};
 use clawhold_tenancy::{Digest, Role, RunId, Scope};
 
 use crate::support::{event, id, install, publication, publish, put, record, run, tenant, token};
@@ -226,11 +226,36 @@ pub(crate) async fn a_secret_has_one_value_and_versions_that_never_come_back(sto
     let listed = tx.secrets(None, 10).await.unwrap().remove(0);
     assert_eq!((listed.version, listed.created_us, listed.created_by.as_str()), (2, 2, "b"));
 
+    let old = tx.secret_version(&name, 1).await.unwrap().unwrap();
+    assert_eq!((old.version, old.sealed.as_slice()), (1, &b"one"[..]));
+    assert!(tx.secret_version(&name, 3).await.unwrap().is_none());
+    let listed = tx.secret_versions(&name).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|info| (info.version, info.created_us, info.created_by.as_str())).collect();
+    assert_eq!(listed, [(2, 2, "b"), (1, 1, "a")]);
+    let first = tx.sealed_secrets(None, 1).await.unwrap().remove(0);
+    assert_eq!((&first.0, first.1.version), (&name, 1));
+    let rest = tx.sealed_secrets(Some(&(first.0, 1)), 10).await.unwrap();
+    assert_eq!(rest.iter().map(|(_, sealed)| sealed.version).collect::<Vec<_>>(), [2]);
+
     assert!(tx.delete_secret(&name).await.unwrap());
+    assert!(tx.secret_versions(&name).await.unwrap().is_empty());
     assert!(!tx.delete_secret(&name).await.unwrap());
     assert_eq!(tx.secret(&name).await.unwrap(), None);
     assert!(tx.secrets(None, 10).await.unwrap().is_empty());
     assert_eq!(tx.put_secret(&name, 3, "a", sealed(b"three")).await.unwrap(), 3);
+    tx.commit(event("secret.put")).await.unwrap();
+    // Sealed anew in place, unless it is another value by now.
+    let seen = SealedSecret { version: 3, sealed: b"three".to_vec() };
+    assert!(store.replace_sealed(&acme, &name, &seen, b"3").await.unwrap());
+    assert!(!store.replace_sealed(&acme, &name, &seen, b"iii").await.unwrap());
+    assert_eq!(store.tenant(&acme).await.unwrap().secret(&name).await.unwrap().unwrap().sealed, b"3");
+    // No more of the older ones than a few.
+    let mut tx = store.tenant_write(&acme).await.unwrap();
+    for _ in 0..20 {
+        tx.put_secret(&name, 4, "a", sealed(b"more")).await.unwrap();
+    }
+    let kept: Vec<_> = tx.secret_versions(&name).await.unwrap().iter().map(|info| info.version).collect();
+    assert_eq!(kept, (14..=23).rev().collect::<Vec<_>>());
     tx.commit(event("secret.put")).await.unwrap();
 
     let mut tx = store.tenant_write(&id("nobody")).await.unwrap();

@@ -4,7 +4,6 @@ use clawhold_store::audit::Verification;
 use clawhold_store::{
     Change, Found, KeptAnswer, KeyHolder, NewDatabase, RunWriter, Store, StoreError, UsageRow, WrappedKey,
 };
-use clawhold_tenancy::audit::Chain;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
 use crate::support::{Postgres, broken_at, event, five_entries, install, publish, record, tenant, token};
@@ -23,12 +22,13 @@ pub(crate) async fn count(connection: &mut AnyConnection, of: &str) -> i64 {
 }
 
 /// Everything that belongs to tenants, by the column that says whose it is.
-pub(crate) const OF_TENANTS: [(&str, &str); 12] = [
+pub(crate) const OF_TENANTS: [(&str, &str); 13] = [
     ("tenants", "id"),
     ("tokens", "scope"),
     ("installs", "tenant_id"),
     ("install_skills", "tenant_id"),
     ("secrets", "tenant_id"),
+    ("secret_versions", "tenant_id"),
     ("runs", "tenant_id"),
     ("audit", "tenant_id"),
     ("chain_heads", "tenant_id"),
@@ -49,7 +49,10 @@ pub(crate) async fn two_tenants() -> Postgres {
         let mut tx = store.tenant_write(&id).await.unwrap();
         tx.create_token(&token(text)).await.unwrap();
         tx.insert_run(&record()).await.unwrap();
-        tx.put_secret(&"salesforce".parse().unwrap(), 1, "x", |_| Ok::<_, StoreError>(vec![1])).await.unwrap();
+        // The second one makes the first an older version.
+        for _ in 0..2 {
+            tx.put_secret(&"salesforce".parse().unwrap(), 1, "x", |_| Ok::<_, StoreError>(vec![1])).await.unwrap();
+        }
         let (token, key, fingerprint) = ("0123456789ab".parse().unwrap(), "k".to_owned(), [1; 32]);
         tx.keep_answer(&KeptAnswer { token, key, fingerprint, answer: vec![1], created_us: 1 }).await.unwrap();
         tx.commit(event("x.y")).await.unwrap();
@@ -59,7 +62,7 @@ pub(crate) async fn two_tenants() -> Postgres {
         let usage = UsageRow { slot_us: 1, process: "p".to_owned(), data: "{}".to_owned() };
         store.put_usage(&[(id.clone(), usage)], 0).await.unwrap();
         let key = WrappedKey { version: 1, wrapped: vec![1], created_us: 1 };
-        store.add_data_key(Chain::Tenant(&id), &key).await.unwrap();
+        store.add_data_key(name, &key).await.unwrap();
     }
     database
 }

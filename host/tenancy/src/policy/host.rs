@@ -35,6 +35,17 @@ impl HostPattern {
         }
     }
 
+    /// A host and port that it means; below a suffix, one that nobody names by accident.
+    pub(super) fn sample(&self) -> String {
+        let host = if self.any_below { format!("any-host-below.{}", self.host) } else { self.host.clone() };
+        self.port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
+    }
+
+    /// Whether the other pattern means something that this one means as well, below its suffix.
+    pub(super) fn has_below(&self, other: &Self) -> bool {
+        self.any_below && self.names(&other.host)
+    }
+
     pub(super) fn covers(&self, host: &str, port: u16, default_port: u16) -> bool {
         port == self.port.unwrap_or(default_port) && self.names(host)
     }

@@ -70,7 +70,10 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
         |path: &str, body| test.send("POST", path, &test.operator, &body).ok()["id"].as_str().unwrap().to_owned();
     let spare = made("/v1/tenants/acme-corp/tokens", json!({ "name": "spare", "role": "caller" }));
     let spare_host = made("/v1/tokens", json!({ "name": "spare", "role": "operator" }));
-    test.send("PUT", "/v1/tenants/acme-corp/secrets/readable", &admin, &json!({ "value": "x" })).ok();
+    for secret in ["readable", "token"] {
+        let path = format!("/v1/tenants/acme-corp/secrets/{secret}");
+        test.send("PUT", &path, &admin, &json!({ "value": "x" })).ok();
+    }
     let settings = json!({ "origin": "https://other.example.com" });
     let plan = test
         .send("POST", "/v1/tenants/acme-corp/installs/northwind/probe/plan", &admin, &json!({ "settings": settings }))
@@ -108,6 +111,21 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
             &admin,
             json!({ "value": "x" }).to_string().into(),
         ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/secrets/{secret}/rollback",
+            "/v1/tenants/acme-corp/secrets/token/rollback".into(),
+            &admin,
+            b"{}".to_vec(),
+        ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/keys/rotate",
+            "/v1/tenants/acme-corp/keys/rotate".into(),
+            &admin,
+            b"{}".to_vec(),
+        ),
+        ("POST", "/v1/host/keys/rotate", "/v1/host/keys/rotate".into(), &test.operator, b"{}".to_vec()),
         (
             "DELETE",
             "/v1/tenants/{tenant}/secrets/{secret}",

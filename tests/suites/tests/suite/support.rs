@@ -171,6 +171,11 @@ impl TestHost {
         self.postgres.as_ref().map_or_else(file, |database| database.superuser.clone())
     }
 
+    /// The database's address as hosts have it.
+    pub(crate) fn store(&self) -> String {
+        self.postgres.as_ref().map_or_else(|| self.database(), |database| database.app.clone())
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -1,0 +1,34 @@
+//! A guest that sends requests with each kind of credential, for the tests of what then is on the wire.
+
+use clawhold_skill::{Error, http, secret, skill};
+
+/// Sends a request with a secret on it and says what came of it.
+#[skill(name = "signer.send")]
+fn send(
+    url: String,
+    secret_name: String,
+    place: Option<String>,
+    prefix_bytes: Option<u32>,
+    body: Option<String>,
+    headers: Option<Vec<String>>,
+) -> Result<String, Error> {
+    let held = secret(&secret_name)?;
+    let mut request = if body.is_some() { http::post(&url) } else { http::get(&url) };
+    for (name, value) in headers.iter().flatten().filter_map(|header| header.split_once(": ")) {
+        request = request.header(name, value);
+    }
+    if let Some(body) = body {
+        request = request.body(body);
+    }
+    let prefix = "p".repeat(prefix_bytes.unwrap_or_default() as usize);
+    request = match place.as_deref() {
+        Some("header") => request.header_secret("x-api-key", prefix, &held),
+        Some("query") => request.query_secret("key", &held),
+        Some("basic") => request.basic(&held, &held),
+        _ => request.bearer(&held),
+    };
+    Ok(match request.send() {
+        Ok(answer) => format!("{} {}", answer.status(), answer.text()?),
+        Err(error) => format!("{error:?}"),
+    })
+}
