@@ -5,7 +5,6 @@ import json
 import sys
 
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, algorithms
-import http_sfv
 import requests
 
 given = json.load(sys.stdin)

@@ -186,10 +186,11 @@ impl EgressConfig {
         let defaults = EgressSettings::default();
         let proxy = self.proxy.as_deref().map(|text| {
             let uri: http::Uri = text.parse().ok().filter(|uri: &http::Uri| uri.scheme_str() == Some("http"))?;
-            uri.host().is_some().then_some(uri)
+            let is_plain = uri.authority().is_some_and(|of| !of.as_str().contains('@'));
+            (uri.host().is_some() && is_plain).then_some(uri)
         });
         let proxy = match proxy {
-            Some(None) => bail!("egress.proxy: write http://host:port"),
+            Some(None) => bail!("egress.proxy: write http://host:port; a proxy that asks for a password is not served"),
             other => other.flatten(),
         };
         let at_once = self.requests_at_once.unwrap_or(defaults.at_once);
@@ -241,7 +242,7 @@ impl Config {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        serde_saphyr::from_str(text).map_err(|e| anyhow::anyhow!("{e}"))
+        from_yaml(text).map_err(|e| anyhow::anyhow!("{e}"))
     }
 
     /// The ceiling that the limits make.
@@ -339,9 +340,14 @@ impl Config {
     }
 }
 
+/// Reads YAML; an error says the place and does not quote the lines around it, where there may be a password.
+fn from_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
+}
+
 fn yaml<T: serde::de::DeserializeOwned>(to: &mut T, name: &str, env: &HashMap<String, String>) -> anyhow::Result<()> {
     if let Some(text) = env.get(name) {
-        *to = serde_saphyr::from_str(text).map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
+        *to = from_yaml(text).map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
     }
     Ok(())
 }
@@ -365,6 +371,17 @@ mod tests {
         refused("listen: 127.0.0.1:1\negress:\n  opne: []\n", &["opne", "line 3"]);
         refused("listen: everywhere\n", &["line 1"]);
         refused("egress:\n  open: [10.0.0.0/33]\n", &["line 2"]);
+        refused("egress:\n  tenants: {Acme: {open: []}}\n", &["line 2"]);
+        refused("egress:\n  tenants:\n    acme-corp:\n      opne: []\n", &["opne", "line 4"]);
+        refused("egress:\n  allow: ['https://x.com/']\n", &["https://x.com/", "line 2"]);
+        refused("egress:\n  deny: ['*.com.*']\n", &["*.com.*", "line 2"]);
+        refused("egress:\n  dns: [resolver]\n", &["resolver", "10.0.0.2", "line 2"]);
+        for proxy in ["https://proxy:3128", "proxy:3128", "http://user:hunter2@proxy:3128", "http://"] {
+            refused(&format!("egress:\n  proxy: {proxy}\n"), &["egress.proxy", "http://host:port"]);
+        }
+        refused("egress:\n  requests_at_once: 0\n", &["egress.requests_at_once", "1 to 10000"]);
+        refused("egress:\n  first_byte_s: 0\n", &["egress.first_byte_s", "1 to 3600"]);
+        refused("secrets:\n  on_leak: shout\n", &["line 2"]);
         refused("tenant_quotas:\n  acme-corp:\n    max_runs: 1\n", &["max_runs", "line 3", "max_concurrent_runs"]);
         refused("tenant_quotas:\n  acme-corp:\n    max_concurrent_runs: -1\n", &["line 3"]);
         refused(
@@ -393,6 +410,29 @@ mod tests {
         refused("audit:\n  heads_interval_s: 0\n", &["audit.heads_interval_s"]);
         refused("audit:\n  heads_fil: x\n", &["heads_fil", "line 2"]);
         refused("listen: [\n", &["line"]);
+    }
+
+    #[test]
+    fn each_key_of_egress_is_what_skills_meet() {
+        let text = "egress:\n  open: [10.20.0.0/16]\n  tenants: {acme-corp: {open: [10.30.5.7/32]}}\n  \
+                    allow: ['*.salesforce.com']\n  deny: [pastebin.com]\n  dns: [10.0.0.2, '127.0.0.1:5353', '::1']\n  \
+                    proxy: http://10.0.0.3:3128\n  roots: bundled\n  requests_at_once: 7\n  first_byte_s: 9\n";
+        let config = Config::parse(text).unwrap();
+        let settings = config.egress.settings().unwrap();
+        assert_eq!(settings.rule.open, ["10.20.0.0/16".parse().unwrap()]);
+        assert_eq!(settings.tenants[&"acme-corp".parse().unwrap()], ["10.30.5.7/32".parse().unwrap()]);
+        let dns: Vec<String> = settings.dns.iter().map(ToString::to_string).collect();
+        assert_eq!(dns, ["10.0.0.2:53", "127.0.0.1:5353", "[::1]:53"]);
+        assert_eq!(settings.proxy.unwrap().to_string(), "http://10.0.0.3:3128/");
+        assert!(matches!(settings.roots, Roots::Bundled));
+        assert_eq!((settings.at_once, settings.first_byte), (7, Duration::from_secs(9)));
+        let ceiling = config.egress.ceiling();
+        let reaches = |url: &str| ceiling.check(&url.parse().unwrap()).is_ok();
+        assert!(reaches("https://acme.salesforce.com/") && !reaches("https://example.com/"));
+        assert!(!reaches("https://pastebin.com/"));
+        let usual = Config::parse("").unwrap().egress.settings().unwrap();
+        assert!(matches!(usual.roots, Roots::Platform) && usual.proxy.is_none() && usual.dns.is_empty());
+        assert_eq!((usual.at_once, usual.first_byte), (64, Duration::from_secs(30)));
     }
 
     #[test]

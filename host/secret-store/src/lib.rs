@@ -18,7 +18,6 @@
 //! ```
 
 mod cached;
-#[cfg(feature = "contract")]
 pub mod contract;
 pub mod keys;
 pub mod local;

@@ -238,7 +238,7 @@ impl Policy {
         let covering: Vec<&HttpRule> = self.covering(method, url, host).collect();
         if covering.is_empty() {
             let remedy = "its author adds an [[http]] with this method, host and path to skill.toml and publishes a new \
-                          version; or, if the host comes from a setting, install it again with another `--set`";
+                          version; or, if the host comes from a setting, install it again with other `--settings`";
             let why = self.explain(method, url, host);
             return Err(Denial { by: By::Manifest, why, remedy: remedy.to_owned() });
         }

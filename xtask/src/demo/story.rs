@@ -2,6 +2,7 @@
 //! records, the audit log.
 
 mod accounts;
+mod outside;
 mod records;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,9 +18,11 @@ const INJECTION: &str = "x' OR Name LIKE '%";
 /// Tells all of it. A chapter that cannot go on is a claim that did not hold, and the next one is told.
 pub(super) fn tell(stage: &Stage, page: &mut Page) {
     type Chapter = fn(&Stage, &mut Page, &mut Told) -> Result<()>;
-    let chapters: [(&str, Chapter); 6] = [
+    let chapters: [(&str, Chapter); 8] = [
         ("The same call, two tenants", accounts::own_accounts),
         ("A name that tries to be a query", accounts::injection),
+        ("A credential that the skill never sees", outside::credential),
+        ("Where it may not go, and who says so", outside::denial),
         ("Skills that need no network", offline_skills),
         ("What is not yours does not exist", not_found),
         ("A skill that never ends", runaway),

@@ -381,6 +381,31 @@ async fn hostile_34_a_peer_that_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
+async fn hostile_34_a_peer_that_says_a_byte_now_and_then_is_given_up_in_the_time_that_there_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        // In the head, and behind it.
+        for head in ["HTTP/1.1 200 OK\r\nx: ", "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _head = stream.read(&mut [0; 4096]).await;
+            stream.write_all(head.as_bytes()).await.unwrap();
+            while stream.write_all(b"y").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+    let egress = Egress::new(open(&["127.0.0.1/32"])).unwrap();
+    for _ in 0..2 {
+        let began = Instant::now();
+        let some = Bounds { deadline: began + Duration::from_millis(300), ..bounds() };
+        let refused = egress.send(request("acme-corp", &url), some).await.unwrap_err();
+        assert_eq!((refused.rule, refused.sent), (Rule::Deadline, true), "{}", refused.message);
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_has_so_many_requests_at_a_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

@@ -16,6 +16,7 @@ mod publish;
 mod quotas;
 mod refused;
 mod roles;
+mod shown;
 mod stop;
 mod support;
 mod unrecorded;
