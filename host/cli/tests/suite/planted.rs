@@ -57,7 +57,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn hostile_34_a_planted_value_is_in_no_file_no_log_and_no_answer() {
+fn hostile_20_a_planted_value_is_in_no_file_no_log_and_no_answer() {
     let origin = echo();
     let desk = Desk::new();
     let serve = "env CLAWHOLD_LOG=trace CLAWHOLD_EGRESS_OPEN=127.0.0.1/32 clawhold serve --dev 2> log.txt";
