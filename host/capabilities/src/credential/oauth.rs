@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clawhold_sandbox::contract::clawhold::skill::http::{Error, Rule};
 use clawhold_secret_store::{Change, SecretError, SecretValue};
 use clawhold_tenancy::audit::{Event, Outcome, now_us};
+use clawhold_tenancy::limits::SECRET_BYTES;
 use clawhold_tenancy::policy::Method;
 use clawhold_tenancy::{RunLimits, SecretName};
 use moka::future::Cache;
@@ -204,9 +205,11 @@ impl Asking {
             && old.secret() != new.secret()
             && let Some(renewed) = self.renew(name, version, value, new).await
         {
-            // Runs that begin from now on know the secret by its new value.
+            // Runs that begin from now on know the secret by its new value. Nobody waits for one slot with another in hand.
             let slot = self.authority.backends.tokens.slot(&self.authority, name, &renewed).await;
-            *slot.lock().await = Some(token.clone());
+            if let Ok(mut held) = slot.try_lock() {
+                *held = Some(token.clone());
+            }
         }
         Ok(token)
     }
@@ -222,6 +225,12 @@ impl Asking {
         let mut fields: BTreeMap<String, Zeroizing<String>> = serde_json::from_slice(value.expose()).ok()?;
         fields.insert("refresh_token".to_owned(), Zeroizing::new(new.secret().clone()));
         let renewed = SecretValue::from(serde_json::to_string(&fields).ok()?);
+        if renewed.expose().len() as u64 > SECRET_BYTES {
+            self.log(&format!(
+                "the new refresh token of {name} is too long to be kept: a secret has {SECRET_BYTES} bytes at most"
+            ));
+            return None;
+        }
         let Authority { tenant, backends, run, trace, .. } = &self.authority;
         let event = Event {
             at_us: now_us(),
