@@ -31,9 +31,9 @@ const ROUNDS: usize = 7;
 const RUNS: u32 = 200;
 const MORE: u32 = 30;
 
-/// A skill that asks a peer so many times.
-fn asking(peer: SocketAddr, times: u32) -> anyhow::Result<Vec<u8>> {
-    let url = format!("http://{peer}/x");
+/// A skill that asks a peer so many times, for `x` or for `close`, behind which the peer hangs up.
+fn asking(peer: SocketAddr, path: &str, times: u32) -> anyhow::Result<Vec<u8>> {
+    let url = format!("http://{peer}/{path}");
     let text = format!(
         ";;! [[http]]\n;;! host_setting = \"origin\"\n;;! methods = [\"GET\"]\n;;! paths = [\"/*\"]\n\
          (import \"clawhold:skill/http@0.1.0\" \"send\" (func $send (param i32 i32)))\n\
@@ -47,7 +47,7 @@ fn asking(peer: SocketAddr, times: u32) -> anyhow::Result<Vec<u8>> {
          (call $yes))",
         url.len()
     );
-    Ok(Guest::of(&format!("ask{times}"), &text)?.wasm)
+    Ok(Guest::of(&format!("{path}{times}"), &text)?.wasm)
 }
 
 async fn peer() -> anyhow::Result<SocketAddr> {
@@ -56,8 +56,12 @@ async fn peer() -> anyhow::Result<SocketAddr> {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let _no_delay = stream.set_nodelay(true);
-            let service = hyper::service::service_fn(|_| async {
-                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello"))))
+            let service = hyper::service::service_fn(|asked: Request<hyper::body::Incoming>| async move {
+                let mut answer = Response::new(Full::new(Bytes::from_static(b"hello")));
+                if asked.uri().path() == "/close" {
+                    answer.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
             });
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
@@ -86,16 +90,18 @@ pub(crate) fn request() -> anyhow::Result<Vec<Figure>> {
         let folder = in_memory()?;
         let yaml = format!("egress:\n  open: [127.0.0.1/32]\ntenant_quotas:\n  default:\n{PLENTY}");
         let host = host(folder.path(), &yaml).await?;
-        for times in [1, 1 + MORE] {
-            publish(&host, "guests", asking(at, times)?).await?;
+        let mut packages = Vec::new();
+        for (path, times) in [("x", 1), ("x", 1 + MORE), ("close", 1), ("close", 1 + MORE)] {
+            publish(&host, "guests", asking(at, path, times)?).await?;
+            packages.push(format!("guests/{path}{times}"));
         }
         let tenant = "acme-corp".parse()?;
-        let packages = ["guests/ask1".to_owned(), format!("guests/ask{}", 1 + MORE)];
-        tenant_with_origin(&host, &tenant, &packages.each_ref().map(String::as_str), &format!("http://{at}")).await?;
+        let names: Vec<&str> = packages.iter().map(String::as_str).collect();
+        tenant_with_origin(&host, &tenant, &names, &format!("http://{at}")).await?;
         let cx = context(Scope::Tenant(tenant.clone()), Role::Caller);
         let permit = cx.permit::<InvokeSkill>(&tenant)?;
-        let time = async |times: u32| {
-            let skill: SkillName = format!("guest.ask{times}").parse()?;
+        let time = async |path: &str, times: u32| {
+            let skill: SkillName = format!("guest.{path}{times}").parse()?;
             let began = Instant::now();
             for _ in 0..RUNS {
                 host.invoke(&cx, &permit, &skill, "{}".to_owned(), Keep::nothing()).await?;
@@ -105,14 +111,15 @@ pub(crate) fn request() -> anyhow::Result<Vec<Figure>> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(TcpStream::connect(at).await?)).await?;
         tokio::spawn(connection);
-        let (mut ratio, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ratio, mut ours, mut theirs, mut anew) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for round in 0..=ROUNDS {
             // On a worker, as everything else is: whoever waits outside of them is woken up by another thread each time.
             let (back, bare) = tokio::spawn(plain(sender, at)).await??;
             sender = back;
-            let (once, often) = (time(1).await?, time(1 + MORE).await?);
+            let each = async |path| anyhow::Ok((time(path, 1 + MORE).await? - time(path, 1).await?) / f64::from(MORE));
+            let (each, connecting) = (each("x").await?, each("close").await?);
             if round > 0 {
-                let each = (often - once) / f64::from(MORE);
+                anew.push(connecting);
                 ratio.push(each / bare);
                 ours.push(each);
                 theirs.push(bare);
@@ -122,6 +129,13 @@ pub(crate) fn request() -> anyhow::Result<Vec<Figure>> {
         Ok(vec![
             figure("P11", "a skill's request to a loopback server ÷ the same by plain hyper", "ratio", "<= 1.5", ratio),
             figure("P11skill", "a skill's request, each one more of a run", "us", "-", ours),
+            figure(
+                "P11new",
+                "the same where the peer hangs up each time, so that nothing is used again",
+                "us",
+                "-",
+                anew,
+            ),
             figure("P11hyper", "the same by plain hyper on a connection that is kept", "us", "-", theirs),
         ])
     })

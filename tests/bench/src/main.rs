@@ -76,7 +76,7 @@ const BENCHMARKS: [Benchmark; 17] = [
     (&["P7r", "P7rincr", "P7rcheck"], quotas::through_redis),
     (&["P9", "P9flat", "P9db", "P9dbflat", "P9mem"], audit::verification),
     (&["P10", "P10axum", "P10http"], quotas::refusing),
-    (&["P11", "P11skill", "P11hyper"], egress::request),
+    (&["P11", "P11skill", "P11new", "P11hyper"], egress::request),
     (&["P12", "P12build"], egress::leaks),
     (&["P13"], egress::secret),
 ];

@@ -27,6 +27,7 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
     let spare = made("/v1/tenants/acme-corp/tokens", &admin, json!({ "name": "spare", "role": "caller" }));
     let spare_host = made("/v1/tokens", &test.operator, json!({ "name": "spare", "role": "operator" }));
     let of_tenant = |rest: &str| format!("/v1/tenants/acme-corp/{rest}");
+    test.send("PUT", &of_tenant("secrets/token"), &admin, &json!({ "value": "an older value" })).ok();
     let echo = "/v1/tenants/{tenant}/skills/{skill}/invoke";
     let walked: Vec<(&str, &str, String, &str, Value)> = vec![
         ("POST", "/v1/tenants", "/v1/tenants".into(), &test.operator, json!({ "id": "globex" })),
@@ -53,6 +54,15 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
             &admin,
             json!({ "value": "secret-value" }),
         ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/secrets/{secret}/rollback",
+            of_tenant("secrets/token/rollback"),
+            &admin,
+            json!({ "version": 1 }),
+        ),
+        ("POST", "/v1/tenants/{tenant}/keys/rotate", of_tenant("keys/rotate"), &admin, json!({})),
+        ("POST", "/v1/host/keys/rotate", "/v1/host/keys/rotate".into(), &test.operator, json!({ "add_master": true })),
         ("DELETE", "/v1/tenants/{tenant}/secrets/{secret}", of_tenant("secrets/token"), &admin, Value::Null),
         ("PUT", "/v1/tenants/{tenant}/installs/{publisher}/{name}", install.into(), &admin, consent),
         ("POST", echo, of_tenant("skills/probe.echo/invoke"), &admin, json!({ "text": "x" })),
