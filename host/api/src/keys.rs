@@ -49,6 +49,8 @@ pub(crate) struct RotatedView {
     rewrapped: u32,
     /// Secrets that were sealed anew, each older version counted.
     resealed: u64,
+    /// Secrets that do not open any more, and stay as they are: somebody changed them, or their key is gone.
+    unreadable: u64,
     /// To be said again after an interruption.
     made_before: String,
     /// The version of the master key, if one was added.
@@ -57,9 +59,10 @@ pub(crate) struct RotatedView {
 }
 
 fn reply(rotated: &Rotated) -> Reply {
-    let Rotated { key_version, is_new, rewrapped, resealed, made_before_us, master_version } = *rotated;
+    let Rotated { key_version, is_new, rewrapped, resealed, unreadable, made_before_us, master_version } = *rotated;
     let made_before = rfc3339(made_before_us);
-    Reply::json(StatusCode::OK, &RotatedView { key_version, is_new, rewrapped, resealed, made_before, master_version })
+    let view = RotatedView { key_version, is_new, rewrapped, resealed, unreadable, made_before, master_version };
+    Reply::json(StatusCode::OK, &view)
 }
 
 fn time(text: Option<String>) -> Result<Option<i64>, Problem> {

@@ -1,5 +1,6 @@
 //! New data keys, and what older ones have sealed sealed anew: while everything goes on.
 
+use clawhold_secret_store::Resealed;
 use clawhold_secret_store::keys::Renewed;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
@@ -21,6 +22,8 @@ pub struct Rotated {
     pub rewrapped: u32,
     /// Secrets, with their older versions, that were sealed anew.
     pub resealed: u64,
+    /// Those that do not open any more, and stay as they are.
+    pub unreadable: u64,
     /// Keys that were made before this are not the newest any more, in microseconds since 1970.
     pub made_before_us: i64,
     /// The version of the master key, if one was added.
@@ -68,7 +71,7 @@ impl Host {
             master_version = Some(self.details.keys().rotate_ring().await.map_err(SealError::from)?);
         }
         let renewed = self.renew(Chain::Host, made_before_us).await?;
-        let rotated = Rotated { master_version, ..rotated(renewed, 0, made_before_us) };
+        let rotated = Rotated { master_version, ..rotated(renewed, Resealed::default(), made_before_us) };
         let event = Event::by(cx, permit.action(), format!("data-key:{}", renewed.version), Outcome::Success);
         let event = self.details.seal(Chain::Host, event.with(&detail(&rotated))).await?;
         let mut tx = self.store.system_write("say that keys were rotated").await?;
@@ -85,12 +88,23 @@ impl Host {
     }
 }
 
-fn rotated(renewed: Renewed, resealed: u64, made_before_us: i64) -> Rotated {
+fn rotated(renewed: Renewed, resealed: Resealed, made_before_us: i64) -> Rotated {
     let Renewed { version, is_new, rewrapped } = renewed;
-    Rotated { key_version: version, is_new, rewrapped, resealed, made_before_us, master_version: None }
+    let Resealed { anew, unreadable } = resealed;
+    Rotated {
+        key_version: version,
+        is_new,
+        rewrapped,
+        resealed: anew,
+        unreadable,
+        made_before_us,
+        master_version: None,
+    }
 }
 
 fn detail(rotated: &Rotated) -> serde_json::Value {
-    let Rotated { is_new, rewrapped, resealed, master_version, .. } = rotated;
-    json!({ "new": is_new, "rewrapped": rewrapped, "resealed": resealed, "master": master_version })
+    let Rotated { is_new, rewrapped, resealed, unreadable, master_version, .. } = rotated;
+    json!({
+        "new": is_new, "rewrapped": rewrapped, "resealed": resealed, "unreadable": unreadable, "master": master_version,
+    })
 }

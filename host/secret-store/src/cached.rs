@@ -14,7 +14,7 @@ use clawhold_tenancy::{SecretName, TenantId};
 use moka::future::Cache;
 use tokio::task::JoinHandle;
 
-use crate::{Change, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
+use crate::{Change, Resealed, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
 
 /// How long a value stays.
 const KEPT: Duration = Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl<S: SecretStore> SecretStore for CachedSecrets<S> {
         self.store.versions(tenant, name).await
     }
 
-    async fn reseal(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+    async fn reseal(&self, tenant: &TenantId) -> Result<Resealed, SecretError> {
         self.store.reseal(tenant).await
     }
 

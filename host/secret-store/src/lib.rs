@@ -95,6 +95,15 @@ pub enum SecretError {
     NoRandomness,
 }
 
+/// What became of a tenant's values, each version counted, when they were sealed anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Those that were.
+    pub anew: u64,
+    /// Those that do not open any more: somebody changed them, or their key is gone. They stay as they are.
+    pub unreadable: u64,
+}
+
 /// What is committed together with a change.
 #[derive(Debug)]
 pub struct Change<T> {
@@ -139,11 +148,10 @@ pub trait SecretStore: Send + Sync {
     /// The versions that can be had, newest first; none if there is no such secret.
     async fn versions(&self, tenant: &TenantId, name: &SecretName) -> Result<Vec<SecretInfo>, SecretError>;
 
-    /// Seals anew, under the tenant's newest data key, what is sealed under an older one, and says how many values that were. A place that has
-    /// keys of its own has nothing to do.
-    async fn reseal(&self, tenant: &TenantId) -> Result<u64, SecretError> {
+    /// Seals anew, under the tenant's newest data key, what is sealed under an older one. A place that has keys of its own has nothing to do.
+    async fn reseal(&self, tenant: &TenantId) -> Result<Resealed, SecretError> {
         let _ = tenant;
-        Ok(0)
+        Ok(Resealed::default())
     }
 
     /// Puts a value, by the event's actor at the event's time, and says its version.

@@ -13,8 +13,8 @@ use clawhold_tenancy::{SecretName, TenantId};
 
 pub use key::{KeyFileError, MasterKey};
 
-use crate::keys::DataKeys;
-use crate::{Change, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
+use crate::keys::{DataKeys, KeyError};
+use crate::{Change, Resealed, SecretError, SecretInfo, SecretStore, SecretValue, Versioned};
 use seal::Place;
 
 /// A sealed value, as a row holds it.
@@ -116,6 +116,15 @@ impl<R: SealedRows> LocalSecrets<R> {
     }
 }
 
+/// What a data key that cannot be had means to whoever wants to seal with it.
+fn out_of_reach(error: KeyError) -> SecretError {
+    match error {
+        KeyError::Unavailable(source) => SecretError::Unavailable(source),
+        KeyError::NoRandomness => SecretError::NoRandomness,
+        error => SecretError::Failed(error.into()),
+    }
+}
+
 #[async_trait]
 impl<R: SealedRows> SecretStore for LocalSecrets<R> {
     async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError> {
@@ -138,23 +147,29 @@ impl<R: SealedRows> SecretStore for LocalSecrets<R> {
         self.rows.versions(tenant, name).await
     }
 
-    async fn reseal(&self, tenant: &TenantId) -> Result<u64, SecretError> {
-        let (mut resealed, mut after) = (0, None);
+    async fn reseal(&self, tenant: &TenantId) -> Result<Resealed, SecretError> {
+        let (mut done, mut after) = (Resealed::default(), None);
+        let newest = self.keys.newest_now(tenant.as_str()).await.map_err(out_of_reach)?;
         loop {
             let rows = self.rows.all(tenant, after.as_ref(), ROWS).await?;
             let is_last = rows.len() < ROWS as usize;
             for (name, row) in rows {
                 let place = Place::new(tenant, &name, row.version);
-                let newest = self.keys.newest(tenant.as_str()).await.map_err(|error| place.failed(error))?;
-                if seal::sealed_by(&place, &row.sealed)? != Some(newest.version()) {
-                    let value = self.open(&place, &row.sealed).await?;
-                    let sealed = seal::seal(&newest, &place, &value)?;
-                    resealed += u64::from(self.rows.replace(tenant, &name, &row, sealed).await?);
+                if seal::sealed_by(&place, &row.sealed).ok().flatten() != Some(newest.version()) {
+                    match self.open(&place, &row.sealed).await {
+                        Ok(value) => {
+                            let sealed = seal::seal(&newest, &place, &value)?;
+                            done.anew += u64::from(self.rows.replace(tenant, &name, &row, sealed).await?);
+                        }
+                        // One that is broken must not keep the others under an old key.
+                        Err(SecretError::Damaged { .. } | SecretError::OtherKey { .. }) => done.unreadable += 1,
+                        Err(error) => return Err(error),
+                    }
                 }
                 after = Some((name, row.version));
             }
             if is_last {
-                return Ok(resealed);
+                return Ok(done);
             }
         }
     }
@@ -167,8 +182,7 @@ impl<R: SealedRows> SecretStore for LocalSecrets<R> {
         change: Change<i64>,
     ) -> Result<i64, SecretError> {
         // Before the transaction that it is used in: making a key is one of its own.
-        let key = self.keys.newest(tenant.as_str()).await;
-        let key = key.map_err(|error| Place::new(tenant, name, 0).failed(error))?;
+        let key = self.keys.newest(tenant.as_str()).await.map_err(out_of_reach)?;
         let (to, called) = (tenant.clone(), name.clone());
         let seal = move |version| seal::seal(&key, &Place::new(&to, &called, version), &value);
         self.rows.put(tenant, name, Box::new(seal), change).await

@@ -80,9 +80,10 @@ fn path(tenant: &str) -> String {
 
 fn told(whose: &str, done: &Value) -> String {
     let state = if done["is_new"] == json!(true) { "new" } else { "new already" };
-    format!(
-        "{whose}: data key {} ({state}), {} secrets sealed anew",
-        cell(&done["key_version"]),
-        cell(&done["resealed"])
-    )
+    let unreadable = match done["unreadable"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(count) => format!(", {count} do not open; put them anew"),
+    };
+    let (version, resealed) = (cell(&done["key_version"]), cell(&done["resealed"]));
+    format!("{whose}: data key {version} ({state}), {resealed} secrets sealed anew{unreadable}")
 }

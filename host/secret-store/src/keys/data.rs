@@ -78,6 +78,18 @@ impl DataKeys {
         Ok(key)
     }
 
+    /// The same as it is kept now, whatever this host remembers.
+    pub async fn newest_now(&self, owner: &str) -> Result<Arc<DataKey>, KeyError> {
+        self.newest.invalidate(owner).await;
+        match self.rows.key(owner, None).await? {
+            Some(found) => {
+                let key = self.of(owner, found.version).await?;
+                key.ok_or(KeyError::Damaged("it was there and is gone"))
+            }
+            None => self.newest(owner).await,
+        }
+    }
+
     /// The owner's key of this version. `None` if it was destroyed.
     pub async fn of(&self, owner: &str, version: u32) -> Result<Option<Arc<DataKey>>, KeyError> {
         let name = (owner.to_owned(), version);

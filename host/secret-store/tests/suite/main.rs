@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use clawhold_secret_store::contract::{self, event};
 use clawhold_secret_store::keys::{DataKeys, KeyError, KeyRows, WrappedKey, version_of};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey, Seal, SealedRow, SealedRows};
-use clawhold_secret_store::{Change, SecretError, SecretInfo, SecretStore, SecretValue};
+use clawhold_secret_store::{Change, Resealed, SecretError, SecretInfo, SecretStore, SecretValue};
 use clawhold_tenancy::audit::{Event, now_us};
 use clawhold_tenancy::{SecretName, TenantId};
 
@@ -251,15 +251,28 @@ async fn a_rotation_seals_everything_anew_and_goes_on_where_it_was_interrupted()
     // It dies in the middle of the rows.
     let place = (fix.acme.clone(), fix.name.clone());
     let old = fix.memory.rows.lock().unwrap()[&place].1.clone();
-    assert_eq!(secrets.reseal(&fix.acme).await.unwrap(), 3);
+    assert_eq!(secrets.reseal(&fix.acme).await.unwrap().anew, 3);
     fix.memory.rows.lock().unwrap().get_mut(&place).unwrap().1[1..].clone_from_slice(&old[1..]);
     assert_eq!(fix.sealed_by(), [2, 1, 1]);
     let (_, secrets) = opened(&fix.folder, &fix.memory);
-    assert_eq!(secrets.reseal(&fix.acme).await.unwrap(), 2, "what is done is not done again");
-    assert_eq!((fix.sealed_by(), secrets.reseal(&fix.acme).await.unwrap()), (vec![2, 2, 2], 0));
+    assert_eq!(secrets.reseal(&fix.acme).await.unwrap().anew, 2, "what is done is not done again");
+    assert_eq!((fix.sealed_by(), secrets.reseal(&fix.acme).await.unwrap()), (vec![2, 2, 2], Resealed::default()));
     for (version, text) in [(1, "one"), (2, "two"), (3, "three")] {
         assert_eq!(secrets.get_version(&fix.acme, &fix.name, version).await.unwrap(), Some(value(text)));
     }
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_open_is_counted_and_keeps_no_other_under_its_old_key() {
+    let fix = Fixture::new(Memory::default());
+    for text in ["one", "two", "three"] {
+        fix.put(text).await;
+    }
+    let place = (fix.acme.clone(), fix.name.clone());
+    fix.memory.rows.lock().unwrap().get_mut(&place).unwrap().1[0].sealed[50] ^= 1;
+    fix.keys.renew("acme-corp", now_us()).await.unwrap();
+    assert_eq!(fix.secrets.reseal(&fix.acme).await.unwrap(), Resealed { anew: 2, unreadable: 1 });
+    assert_eq!(fix.sealed_by(), [1, 2, 2]);
 }
 
 #[tokio::test]
