@@ -21,8 +21,8 @@ pub(crate) enum Keys {
         /// Leave alone what has a key that was made after this time (RFC 3339). Now, if it is not given.
         #[arg(long, value_name = "TIME")]
         made_before: Option<String>,
-        /// Add a key to the master key's file first; it wraps all data keys from then on. Of several hosts with files of their own, copy the file
-        /// to the others at once.
+        /// Add a key to the master key's file first; it wraps all data keys from then on. With several hosts, stop
+        /// all but one before, and copy the file to the others before they start.
         #[arg(long, conflicts_with = "tenant")]
         add_master: bool,
     },
