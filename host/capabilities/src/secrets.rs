@@ -7,6 +7,7 @@ use clawhold_sandbox::contract::clawhold::skill::secrets::{Error, Host, HostSecr
 use clawhold_secret_store::{SecretValue, Versioned};
 use clawhold_tenancy::SecretName;
 use clawhold_tenancy::audit::Outcome;
+use clawhold_tenancy::secret_kind::SecretKind;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use wasmtime::component::Resource;
@@ -75,6 +76,12 @@ impl HostSecret for RunHost {
         self.charge(message.len())?;
         if message.len() > MESSAGE_BYTES {
             return Ok(Err(Error::Budget(format!("a message to sign may have {MESSAGE_BYTES} bytes"))));
+        }
+        // What a secret of a kind makes the host makes, and for requests that the policy allows: a skill that could sign with its fields
+        // would make signatures, or fetch tokens, of its own.
+        let name = self.name(&secret)?;
+        if self.authority.as_ref().is_some_and(|authority| *authority.policy.kind(&name) != SecretKind::Value) {
+            return Ok(Err(Error::RevealDenied));
         }
         let value = self.value(&secret)?;
         let mut mac = Hmac::<Sha256>::new_from_slice(value.expose()).expect("HMAC takes a key of any length");

@@ -151,8 +151,12 @@ impl SealedRows for StoreRows {
             Failure::Store(error) => unreachable(error),
         })?;
         // Whoever is slower waited for the row until now.
-        if over.is_some_and(|over| version != over + 1) {
-            return Err(SecretError::Changed);
+        if let Some(over) = over {
+            // What was deleted has a version still, and no value that could have been kept as an older one.
+            let was_there = tx.secret_version(name, over).await.map_err(unreachable)?.is_some();
+            if version != over + 1 || !was_there {
+                return Err(SecretError::Changed);
+            }
         }
         // What the caller says of it as well.
         let mut detail: serde_json::Map<_, _> = serde_json::from_slice(&event.detail).unwrap_or_default();

@@ -101,6 +101,9 @@ pub async fn a_secret_store_keeps_its_word(store: &dyn SecretStore, acme: &Tenan
     assert!(delete(acme).await);
     assert_eq!((text(acme).await, versions(acme).await), (None, vec![]));
     assert!(store.get_version(acme, &name, 1).await.expect("it can be reached").is_none());
+    let refused = store.put(acme, &name, value("late"), over(4)).await;
+    assert!(matches!(refused, Err(SecretError::Changed)), "what was deleted comes back: {refused:?}");
+    assert_eq!(text(acme).await, None);
     assert_eq!(put(store, acme, &name, "five").await, 5);
     assert_eq!(text(globex).await, Some((1, "globex's".to_owned())));
 

@@ -155,7 +155,8 @@ impl<R: SealedRows> SecretStore for LocalSecrets<R> {
             let is_last = rows.len() < ROWS as usize;
             for (name, row) in rows {
                 let place = Place::new(tenant, &name, row.version);
-                if seal::sealed_by(&place, &row.sealed).ok().flatten() != Some(newest.version()) {
+                // Never back to an older one: another host may have made a newer meanwhile.
+                if seal::sealed_by(&place, &row.sealed).ok().flatten() < Some(newest.version()) {
                     match self.open(&place, &row.sealed).await {
                         Ok(value) => {
                             let sealed = seal::seal(&newest, &place, &value)?;

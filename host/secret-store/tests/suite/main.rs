@@ -125,7 +125,7 @@ impl SealedRows for Memory {
             return Err(SecretError::Full { most: change.most, used });
         }
         let (newest, versions) = rows.entry((tenant.clone(), name.clone())).or_default();
-        if change.over.is_some_and(|over| over != *newest) {
+        if change.over.is_some_and(|over| over != *newest || versions.is_empty()) {
             return Err(SecretError::Changed);
         }
         let sealed = seal(*newest + 1)?;

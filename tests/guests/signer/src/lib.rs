@@ -2,6 +2,15 @@
 
 use clawhold_skill::{Error, http, secret, skill};
 
+/// Signs a message with a field of a secret.
+#[skill(name = "signer.sign")]
+fn sign(secret_name: String, field: String) -> Result<String, Error> {
+    Ok(match secret(&secret_name)?.field(&field)?.hmac_sha256(b"message") {
+        Ok(mac) => format!("signed with {} bytes", mac.len()),
+        Err(error) => format!("{error:?}"),
+    })
+}
+
 /// Sends a request with a secret on it and says what came of it.
 #[skill(name = "signer.send")]
 fn send(

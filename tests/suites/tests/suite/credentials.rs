@@ -302,6 +302,22 @@ fn a_secret_that_does_not_fit_its_kind_is_refused_when_it_is_put() {
 }
 
 #[test]
+fn hostile_20_a_skill_makes_no_signature_of_its_own_with_what_the_host_signs_with() {
+    let fix = Fixture::new("https://api.example.com", "https://identity.example.com");
+    let url = "https://identity.example.com/o/token/";
+    fix.put("crm", &json!({ "token_url": url, "client_id": "c", "client_secret": "cl13nt" })).ok();
+    fix.put("aws", &json!({ "access_key_id": "a", "secret_access_key": "k3y", "region": "r" })).ok();
+    fix.put("partner", &json!({ "key_id": "a", "key": "k3y" })).ok();
+    fix.put("plain", &json!({ "key": "k3y" })).ok();
+    for (name, field) in [("crm", "client_secret"), ("aws", "secret_access_key"), ("partner", "key"), ("plain", "key")]
+    {
+        let ask = json!({ "secret_name": name, "field": field });
+        let said = fix.test.invoke("acme-corp", &fix.admin, "signer.sign", &ask).ok()["output"].to_string();
+        assert_eq!(said.contains("signed with 32 bytes"), name == "plain", "{name}: {said}");
+    }
+}
+
+#[test]
 fn a_credentials_name_and_prefix_are_bounded_and_a_url_is_with_its_credential() {
     let peer = Peer::start(|head| {
         let path = head.split(' ').nth(1).unwrap();
