@@ -81,10 +81,10 @@ impl RunHost {
         to: &mut Outgoing,
         secrets: Vec<SecretName>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        // The user of a basic credential is a name, and no secret.
-        let handle = handles(credential).pop().expect("each credential has a secret");
-        self.expose(handle)?;
+        // Also the user of a basic credential: with some services that is the key, and the password is empty.
+        handles(credential).into_iter().try_for_each(|handle| self.expose(handle))?;
         let Credential::Basic(basic) = credential else {
+            let handle = handles(credential).pop().expect("each credential has a secret");
             let value = self.value(handle)?;
             text(&value)?;
             return Ok(put_on(credential, &value, to, secrets));
@@ -140,11 +140,17 @@ impl RunHost {
     async fn access_token(&mut self, handle: &Handle, bounds: Bounds) -> wasmtime::Result<Result<SecretValue, Error>> {
         let name = self.name(handle)?;
         let held = self.whole(name.as_str())?;
-        let (version, value) = (held.version, held.value.clone());
+        let version = held.version;
+        // A token server knows these, and whoever it shows them to.
+        let used = ["client_secret", "refresh_token"].map(|field| (field, held.value.field(field)));
+        for (field, value) in used {
+            if let Ok(value) = value {
+                self.expose_as(&name, field, value);
+            }
+        }
         let Some(authority) = self.authority.clone() else { return Ok(no("there is no network")) };
         let (limits, journal) = (self.limits.clone(), Arc::clone(&self.journal));
-        let asking = oauth::Asking { authority, limits, journal, bounds };
-        let token = Arc::new(asking).token(&name, version, &value).await;
+        let token = oauth::Asking { authority, limits, journal, bounds }.token(&name, version).await;
         if let Ok(token) = &token {
             self.expose_as(&name, "access_token", token.clone());
         }
@@ -156,9 +162,7 @@ impl RunHost {
         let Some(authority) = &self.authority else { return };
         let of = |name: &&SecretName| *authority.policy.kind(name) == SecretKind::Oauth2;
         for name in secrets.iter().filter(of) {
-            if let Some(held) = self.values.get(name) {
-                authority.backends.tokens.forget(authority, name, &held.value).await;
-            }
+            authority.backends.tokens.forget(authority, name).await;
         }
     }
 }

@@ -195,6 +195,10 @@ impl From<SealError> for Problem {
                 tracing::warn!(%error, "the key service did not answer");
                 Self::Unavailable("the key service did not answer; call again in a moment".to_owned())
             }
+            SealError::Key(error @ KeyError::OtherKey) => {
+                tracing::error!(%error, "the master key's file lacks a key that another host has added; copy the file from there");
+                Self::Unavailable("a key of the host is missing; its operator's log says which".to_owned())
+            }
             SealError::Key(error) => Self::internal("a data key cannot be used", error),
         }
     }

@@ -1,13 +1,14 @@
 //! Rows of keys and of the local secret driver, kept in the store. The three sit on one layer and do not know each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use clawhold_secret_store::keys::{KeyError, KeyRows, WrappedKey};
 use clawhold_secret_store::local::{Seal, SealedRow, SealedRows};
-use clawhold_secret_store::{Change, SecretError, SecretInfo};
+use clawhold_secret_store::{Change, Over, SecretError, SecretInfo};
 use clawhold_store::{KeptAnswer, SealedSecret, Store, StoreError};
-use clawhold_tenancy::audit::{Chain, Event, SealedEvent};
+use clawhold_tenancy::audit::{Chain, Event, SealedEvent, now_us};
 use clawhold_tenancy::keep::Slot;
 use clawhold_tenancy::{SecretName, TenantId};
 
@@ -19,8 +20,12 @@ pub struct StoreKeys(pub Store);
 #[async_trait]
 impl KeyRows for StoreKeys {
     async fn key(&self, owner: &str, version: Option<u32>) -> Result<Option<WrappedKey>, KeyError> {
-        let found = self.0.data_key(owner, version).await.map_err(keys_out_of_reach)?;
-        Ok(found.map(|key| WrappedKey { version: key.version, wrapped: key.wrapped, created_us: key.created_us }))
+        Ok(self.0.data_key(owner, version).await.map_err(keys_out_of_reach)?.map(wrapped))
+    }
+
+    async fn all(&self, owner: &str, after: u32, limit: u32) -> Result<Vec<WrappedKey>, KeyError> {
+        let found = self.0.data_keys(owner, after, limit).await.map_err(keys_out_of_reach)?;
+        Ok(found.into_iter().map(wrapped).collect())
     }
 
     async fn add(&self, owner: &str, key: &WrappedKey) -> Result<(), KeyError> {
@@ -30,6 +35,10 @@ impl KeyRows for StoreKeys {
     async fn replace(&self, owner: &str, old: &WrappedKey, wrapped: &[u8]) -> Result<(), KeyError> {
         self.0.replace_data_key(owner, &stored(old), wrapped).await.map_err(keys_out_of_reach)
     }
+}
+
+fn wrapped(key: clawhold_store::WrappedKey) -> WrappedKey {
+    WrappedKey { version: key.version, wrapped: key.wrapped, created_us: key.created_us }
 }
 
 fn stored(key: &WrappedKey) -> clawhold_store::WrappedKey {
@@ -130,6 +139,21 @@ impl SealedRows for StoreRows {
         self.store.replace_sealed(tenant, name, &old, &sealed).await.map_err(unreachable)
     }
 
+    async fn claim(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        holder: &str,
+        at_most: Duration,
+    ) -> Result<bool, SecretError> {
+        let until = i64::try_from(at_most.as_micros()).unwrap_or(i64::MAX);
+        self.store.claim_secret(tenant, name, holder, now_us(), until).await.map_err(unreachable)
+    }
+
+    async fn release(&self, tenant: &TenantId, name: &SecretName, holder: &str) -> Result<(), SecretError> {
+        self.store.release_secret(tenant, name, holder).await.map_err(unreachable)
+    }
+
     async fn put(
         &self,
         tenant: &TenantId,
@@ -145,13 +169,18 @@ impl SealedRows for StoreRows {
             return Err(SecretError::Full { most, used });
         }
         let seal = |version| seal(version).map_err(Failure::Seal);
-        let put = tx.put_secret(name, event.at_us, &event.actor, seal).await;
+        let by = (event.at_us, event.actor.as_str());
+        let put = match over {
+            Over::UsedUp(old) => tx.renew_secret(name, old, by, seal).await,
+            _ => tx.put_secret(name, by, seal).await.map(Some),
+        };
         let version = put.map_err(|failure| match failure {
             Failure::Seal(error) => error,
             Failure::Store(error) => unreachable(error),
         })?;
+        let version = version.ok_or(SecretError::Changed)?;
         // Whoever is slower waited for the row until now.
-        if let Some(over) = over {
+        if let Over::Version(over) = over {
             // What was deleted has a version still, and no value that could have been kept as an older one.
             let was_there = tx.secret_version(name, over).await.map_err(unreachable)?.is_some();
             if version != over + 1 || !was_there {

@@ -1,6 +1,6 @@
 //! A tenant's secrets: put, list, delete. No use-case gives a value back.
 
-use clawhold_secret_store::{Change, SecretError, SecretInfo, SecretValue};
+use clawhold_secret_store::{Change, Over, SecretError, SecretInfo, SecretValue};
 use clawhold_tenancy::audit::{Event, Outcome};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::SECRET_BYTES;
@@ -41,7 +41,7 @@ impl Host {
         let version = self
             .backends
             .secrets
-            .put(permit.tenant(), name, value, Change { event, keep, most, over: None })
+            .put(permit.tenant(), name, value, Change { keep, most, ..Change::told(event) })
             .await
             .inspect_err(full)?;
         // Done already: what is told of it must not fail it.
@@ -108,7 +108,7 @@ impl Host {
         let event = Event::by(cx, permit.action(), format!("secret:{name}"), Outcome::Success);
         let event = event.with(&serde_json::json!({ "restores": to }));
         // Somebody who puts another meanwhile wins.
-        let change = Change { event, keep, most: u64::MAX, over: Some(newest) };
+        let change = Change { keep, over: Over::Version(newest), ..Change::told(event) };
         Ok(self.backends.secrets.put(tenant, name, value, change).await?)
     }
 
@@ -131,12 +131,7 @@ impl Host {
         keep: Keep<()>,
     ) -> Result<(), Problem> {
         let event = Event::by(cx, permit.action(), format!("secret:{name}"), Outcome::Success);
-        if self
-            .backends
-            .secrets
-            .delete(permit.tenant(), name, Change { event, keep, most: u64::MAX, over: None })
-            .await?
-        {
+        if self.backends.secrets.delete(permit.tenant(), name, Change { keep, ..Change::told(event) }).await? {
             return Ok(());
         }
         Err(Problem::NotFound("secret"))

@@ -102,6 +102,24 @@ impl<S: SecretStore> SecretStore for CachedSecrets<S> {
         }
     }
 
+    async fn get_now(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError> {
+        self.store.get_now(tenant, name).await
+    }
+
+    async fn claim(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        holder: &str,
+        at_most: Duration,
+    ) -> Result<bool, SecretError> {
+        self.store.claim(tenant, name, holder, at_most).await
+    }
+
+    async fn release(&self, tenant: &TenantId, name: &SecretName, holder: &str) -> Result<(), SecretError> {
+        self.store.release(tenant, name, holder).await
+    }
+
     async fn get_version(
         &self,
         tenant: &TenantId,
@@ -179,6 +197,14 @@ mod tests {
                 return Err(SecretError::Unavailable("gone".into()));
             }
             Ok(value.map(|(version, text)| Versioned { version, value: SecretValue::from(text) }))
+        }
+
+        async fn claim(&self, _: &TenantId, _: &SecretName, _: &str, _: Duration) -> Result<bool, SecretError> {
+            Ok(true)
+        }
+
+        async fn release(&self, _: &TenantId, _: &SecretName, _: &str) -> Result<(), SecretError> {
+            Ok(())
         }
 
         async fn get_version(&self, _: &TenantId, _: &SecretName, _: i64) -> Result<Option<SecretValue>, SecretError> {

@@ -1,11 +1,10 @@
 //! What every driver must do, for the tests of each. Calls panic where one does not.
 
 use clawhold_tenancy::audit::{Event, Outcome};
-use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::{SecretName, TenantId, TraceId};
 
 use crate::keys::{DataKey, KeyRing};
-use crate::{Change, SecretError, SecretStore, SecretValue};
+use crate::{Change, Over, SecretError, SecretStore, SecretValue};
 
 /// An event as a change of this secret brings it.
 pub fn event(action: &str, name: &SecretName) -> Event {
@@ -71,16 +70,41 @@ pub async fn a_secret_store_keeps_its_word(store: &dyn SecretStore, acme: &Tenan
     assert_eq!(text(acme).await, Some((2, "two".to_owned())));
 
     // Over no version but the one that was seen.
-    let over = |version| Change { over: Some(version), ..Change::told(event("secret.put", &name)) };
+    let over = |version| Change { over: Over::Version(version), ..Change::told(event("secret.put", &name)) };
     let refused = store.put(acme, &name, value("late"), over(1)).await;
     assert!(matches!(refused, Err(SecretError::Changed)), "{refused:?}");
     assert_eq!((text(acme).await, versions(acme).await), (Some((2, "two".to_owned())), vec![2, 1]));
     assert_eq!(store.put(acme, &name, value("three"), over(2)).await.ok(), Some(3));
 
+    // What is used up is not kept, and takes no other's place among the older ones.
+    let used_up = |version| Change { over: Over::UsedUp(version), ..Change::told(event("secret.renew", &name)) };
+    let refused = store.put(globex, &name, value("late"), used_up(2)).await;
+    assert!(matches!(refused, Err(SecretError::Changed)), "{refused:?}");
+    put(store, globex, &name, "second").await;
+    for version in 2..22 {
+        let renewed = store.put(globex, &name, value("renewed"), used_up(version)).await;
+        assert_eq!(renewed.ok(), Some(version + 1));
+    }
+    assert_eq!((text(globex).await, versions(globex).await), (Some((22, "renewed".to_owned())), vec![22, 1]));
+    put(store, globex, &name, "last").await;
+    assert_eq!(versions(globex).await, [23, 22, 1]);
+
+    // One holder at a time has what can be used once, and no longer than it may.
+    let hour = std::time::Duration::from_hours(1);
+    let claim = async |holder: &str, time| store.claim(acme, &name, holder, time).await.expect("it can be reached");
+    assert!(claim("a", hour).await && claim("a", hour).await);
+    assert!(store.claim(globex, &name, "b", hour).await.expect("it can be reached"), "it is another secret");
+    store.release(acme, &name, "b").await.expect("it can be reached");
+    assert!(!claim("b", hour).await, "nobody lets go what another one holds");
+    store.release(acme, &name, "a").await.expect("it can be reached");
+    assert!(claim("b", std::time::Duration::ZERO).await);
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    assert!(claim("c", hour).await, "a holder that died holds it no longer than it said");
+    store.release(acme, &name, "c").await.expect("it can be reached");
+
     // No more secrets than there may be, and still new values of those that there are.
     let second: SecretName = "slack".parse().expect("a name");
-    let full =
-        |name: &SecretName| Change { keep: Keep::nothing(), most: 1, over: None, event: event("secret.put", name) };
+    let full = |name: &SecretName| Change { most: 1, ..Change::told(event("secret.put", name)) };
     let refused = store.put(acme, &second, value("x"), full(&second)).await;
     assert!(matches!(refused, Err(SecretError::Full { most: 1, used: 1 })), "{refused:?}");
     assert_eq!(store.put(acme, &name, value("four"), full(&name)).await.ok(), Some(4));
@@ -101,11 +125,13 @@ pub async fn a_secret_store_keeps_its_word(store: &dyn SecretStore, acme: &Tenan
     assert!(delete(acme).await);
     assert_eq!((text(acme).await, versions(acme).await), (None, vec![]));
     assert!(store.get_version(acme, &name, 1).await.expect("it can be reached").is_none());
-    let refused = store.put(acme, &name, value("late"), over(4)).await;
-    assert!(matches!(refused, Err(SecretError::Changed)), "what was deleted comes back: {refused:?}");
+    for late in [over(4), used_up(4)] {
+        let refused = store.put(acme, &name, value("late"), late).await;
+        assert!(matches!(refused, Err(SecretError::Changed)), "what was deleted comes back: {refused:?}");
+    }
     assert_eq!(text(acme).await, None);
     assert_eq!(put(store, acme, &name, "five").await, 5);
-    assert_eq!(text(globex).await, Some((1, "globex's".to_owned())));
+    assert_eq!(text(globex).await, Some((23, "last".to_owned())));
 
     // Any bytes, and as many as there may be.
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(64 * 1024).collect();
@@ -147,7 +173,13 @@ pub async fn a_key_ring_keeps_its_word(ring: &dyn KeyRing) {
     assert!(ring.unwrap("acme-corp", 3, b"").await.is_err());
     // Nothing is wrapped anew that need not be.
     assert_eq!(ring.rewrap("acme-corp", 3, &wrapped).await.expect("it can be reached"), None);
-    ring.rotate().await.expect("it can be reached");
+    // The next key of the ring wraps nothing before somebody has met it.
+    let next = ring.prepare().await.expect("it can be reached");
+    assert_eq!(ring.prepare().await.ok(), Some(next), "one is made, however often it is asked for");
+    assert_eq!(ring.rewrap("acme-corp", 3, &wrapped).await.expect("it can be reached"), None);
+    let by_next = ring.wrap_by(next, "acme-corp", &key).await.expect("it can be reached");
+    assert_eq!(opens(&by_next).await, b"text");
+    assert_ne!(ring.prepare().await.ok(), Some(next), "it is in use by now");
     assert_eq!(opens(&wrapped).await, b"text", "what the older key of the ring has wrapped still opens");
     let anew =
         ring.rewrap("acme-corp", 3, &wrapped).await.expect("it can be reached").expect("an older key wrapped it");

@@ -27,6 +27,8 @@ use crate::sealing::{self, SALT};
 pub use data::{DataKeys, KeyRows, Renewed, WrappedKey};
 
 const FORMAT: u8 = 1;
+/// A wrapped key that says by which key: its fingerprint, and behind that what is sealed.
+const FINGERPRINTED: u8 = 2;
 const HEADER: usize = 1 + 4 + SALT;
 const BYTES: usize = 32;
 
@@ -52,8 +54,13 @@ pub enum KeyError {
     #[error("where keys are kept failed")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It was sealed with another key.
-    #[error("it was sealed with another key; put back the key file that it was stored under")]
+    #[error(
+        "it was sealed with another key; put back the key file that it was stored under, or copy it from the host that added a key to it"
+    )]
     OtherKey,
+    /// Somebody else has made a key at the same moment.
+    #[error("another host has made a key at the same moment; look at its key file, and say it again")]
+    Raced,
     /// It is not what was sealed for this place.
     #[error("it does not open: {0}")]
     Damaged(&'static str),
@@ -74,8 +81,12 @@ pub trait KeyRing: Send + Sync {
     /// The same key as the ring would wrap it now, if it was wrapped by an older key of the ring.
     async fn rewrap(&self, owner: &str, version: u32, wrapped: &[u8]) -> Result<Option<Vec<u8>>, KeyError>;
 
-    /// Makes the ring's next key, which wraps from now on, and says its version. What older ones have wrapped still opens.
-    async fn rotate(&self) -> Result<u32, KeyError>;
+    /// The version of the ring's next key. It wraps nothing before somebody has unwrapped what it wrapped, from where others learn of it too;
+    /// one that waits for that already is the next one. What older ones have wrapped still opens.
+    async fn prepare(&self) -> Result<u32, KeyError>;
+
+    /// As `wrap` does, under this version of the ring's key.
+    async fn wrap_by(&self, ring: u32, owner: &str, key: &DataKey) -> Result<Vec<u8>, KeyError>;
 }
 
 impl DataKey {
@@ -133,50 +144,68 @@ pub fn version_of(sealed: &[u8]) -> Result<u32, KeyError> {
 #[async_trait]
 impl KeyRing for MasterKey {
     async fn wrap(&self, owner: &str, key: &DataKey) -> Result<Vec<u8>, KeyError> {
+        self.wrap_by(self.in_use(), owner, key).await
+    }
+
+    async fn wrap_by(&self, ring: u32, owner: &str, key: &DataKey) -> Result<Vec<u8>, KeyError> {
         let version = key.version.to_be_bytes();
-        self.newest(owner).seal(&[owner.as_bytes(), b"data_keys", &version], &*key.key)
+        let (wrapping, fingerprint) =
+            self.wrapping(ring, owner).zip(self.fingerprint(ring)).ok_or(KeyError::OtherKey)?;
+        let sealed = DataKey { version: ring, key: wrapping }.seal(&place(owner, &version), &*key.key)?;
+        Ok([&[FINGERPRINTED], &fingerprint[..], &sealed].concat())
     }
 
     async fn rewrap(&self, owner: &str, version: u32, wrapped: &[u8]) -> Result<Option<Vec<u8>>, KeyError> {
-        if version_of(wrapped)? == self.version() {
+        // Before it is asked which one is in use: this may be the first that is met of a newer one.
+        let key = self.unwrap(owner, version, wrapped).await?;
+        if wrapped.first() == Some(&FINGERPRINTED) && self.read_by(wrapped)?.0 == self.in_use() {
             return Ok(None);
         }
-        let key = self.unwrap(owner, version, wrapped).await?;
         self.wrap(owner, &key).await.map(Some)
     }
 
-    async fn rotate(&self) -> Result<u32, KeyError> {
-        self.add().map_err(|error| KeyError::Failed(error.into()))
+    async fn prepare(&self) -> Result<u32, KeyError> {
+        self.next().map_err(|error| KeyError::Failed(error.into()))
     }
 
     async fn unwrap(&self, owner: &str, version: u32, wrapped: &[u8]) -> Result<DataKey, KeyError> {
-        let place = [owner.as_bytes(), b"data_keys", &version.to_be_bytes()];
-        let wrapping = version_of(wrapped)?;
-        // Another host may have added a key to the file, or an operator have copied it here.
-        if self.version() < wrapping {
-            self.read_again().map_err(|error| KeyError::Failed(error.into()))?;
-        }
-        let key = self.wrapping(owner, wrapping).ok_or(KeyError::OtherKey)?;
-        let opened = key.open(&place, wrapped).map_err(|error| match error {
+        let (ring, sealed) = self.read_by(wrapped)?;
+        let key = self.wrapping(ring, owner).ok_or(KeyError::OtherKey)?;
+        let opened = DataKey { version: version_of(sealed)?, key }.open(&place(owner, &version.to_be_bytes()), sealed);
+        let opened = opened.map_err(|error| match error {
             KeyError::Damaged(_) => {
                 KeyError::Damaged("the data key was changed, moved, or wrapped by another master key")
             }
             other => other,
         })?;
         let key = <[u8; BYTES]>::try_from(opened.as_slice()).map_err(|_| KeyError::Damaged("it is no key"))?;
+        self.use_from_now(ring);
         Ok(DataKey { version, key: Zeroizing::new(key) })
     }
 }
 
+fn place<'a>(owner: &'a str, version: &'a [u8; 4]) -> [&'a [u8]; 3] {
+    [owner.as_bytes(), b"data_keys", version]
+}
+
 impl MasterKey {
-    fn newest(&self, owner: &str) -> DataKey {
-        let version = self.version();
-        self.wrapping(owner, version).expect("the file has a first key, and none is ever taken out of it")
+    /// Which key of the file has wrapped this, and what it sealed. By its fingerprint: two hosts with files of their own may each have added
+    /// a second key, and those are not the same.
+    fn read_by<'a>(&self, wrapped: &'a [u8]) -> Result<(u32, &'a [u8]), KeyError> {
+        let Some((&FINGERPRINTED, rest)) = wrapped.split_first() else {
+            return Ok((version_of(wrapped)?, wrapped));
+        };
+        let (&fingerprint, sealed) = rest.split_first_chunk().ok_or(KeyError::Damaged("it is cut short"))?;
+        if let Some(ring) = self.of_fingerprint(fingerprint) {
+            return Ok((ring, sealed));
+        }
+        // Another host may have added a key to the file, or an operator have copied it here.
+        self.read_again().map_err(|error| KeyError::Failed(error.into()))?;
+        Ok((self.of_fingerprint(fingerprint).ok_or(KeyError::OtherKey)?, sealed))
     }
 
-    fn wrapping(&self, owner: &str, version: u32) -> Option<DataKey> {
-        let key = self.derive_of(version, &format!("wrap {owner}"))?;
-        Some(DataKey { version, key })
+    fn wrapping(&self, ring: u32, owner: &str) -> Option<Zeroizing<[u8; BYTES]>> {
+        self.derive_of(ring, &format!("wrap {owner}"))
     }
 }
 

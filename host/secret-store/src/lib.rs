@@ -24,6 +24,8 @@ pub mod local;
 mod sealing;
 mod value;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use clawhold_tenancy::audit::Event;
 use clawhold_tenancy::keep::Keep;
@@ -113,14 +115,25 @@ pub struct Change<T> {
     pub keep: Keep<T>,
     /// How many secrets the tenant may have: one more is [`SecretError::Full`], a new value of one that it has is not.
     pub most: u64,
-    /// The version that it is put over, if it may be put over no other: else it is [`SecretError::Changed`].
-    pub over: Option<i64>,
+    /// What it may be put over: else it is [`SecretError::Changed`].
+    pub over: Over,
+}
+
+/// What a value may be put over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Whatever is there.
+    Anything,
+    /// This version, which is kept as an older one.
+    Version(i64),
+    /// This version, which is not kept: it is used up.
+    UsedUp(i64),
 }
 
 impl<T> Change<T> {
     /// A change with this event, of which no answer is kept.
     pub fn told(event: Event) -> Self {
-        Self { event, keep: Keep::nothing(), most: u64::MAX, over: None }
+        Self { event, keep: Keep::nothing(), most: u64::MAX, over: Over::Anything }
     }
 }
 
@@ -136,6 +149,24 @@ impl<T> Change<T> {
 pub trait SecretStore: Send + Sync {
     /// The newest value.
     async fn get(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError>;
+
+    /// The same as it is kept now, whatever was remembered.
+    async fn get_now(&self, tenant: &TenantId, name: &SecretName) -> Result<Option<Versioned>, SecretError> {
+        self.get(tenant, name).await
+    }
+
+    /// Takes a secret that can be used once for this holder, so that no other host uses it meanwhile; `false` if another one has it. Others
+    /// may take it when it is released, or after this time.
+    async fn claim(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        holder: &str,
+        at_most: Duration,
+    ) -> Result<bool, SecretError>;
+
+    /// Lets it go, if this holder still has it.
+    async fn release(&self, tenant: &TenantId, name: &SecretName, holder: &str) -> Result<(), SecretError>;
 
     /// The value of one version, if it is the newest or still kept.
     async fn get_version(

@@ -7,6 +7,7 @@ mod key;
 mod seal;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use clawhold_tenancy::{SecretName, TenantId};
@@ -63,6 +64,18 @@ pub trait SealedRows: Send + Sync {
         old: &SealedRow,
         sealed: Vec<u8>,
     ) -> Result<bool, SecretError>;
+
+    /// See [`SecretStore::claim`].
+    async fn claim(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        holder: &str,
+        at_most: Duration,
+    ) -> Result<bool, SecretError>;
+
+    /// See [`SecretStore::release`].
+    async fn release(&self, tenant: &TenantId, name: &SecretName, holder: &str) -> Result<(), SecretError>;
 
     /// Takes the next version, one that the name never had, stores what `seal` makes for it, and commits that with
     /// the change's event. A few of the values before are kept.
@@ -141,6 +154,20 @@ impl<R: SealedRows> SecretStore for LocalSecrets<R> {
     ) -> Result<Option<SecretValue>, SecretError> {
         let Some(row) = self.rows.of_version(tenant, name, version).await? else { return Ok(None) };
         self.open(&Place::new(tenant, name, row.version), &row.sealed).await.map(Some)
+    }
+
+    async fn claim(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        holder: &str,
+        at_most: Duration,
+    ) -> Result<bool, SecretError> {
+        self.rows.claim(tenant, name, holder, at_most).await
+    }
+
+    async fn release(&self, tenant: &TenantId, name: &SecretName, holder: &str) -> Result<(), SecretError> {
+        self.rows.release(tenant, name, holder).await
     }
 
     async fn versions(&self, tenant: &TenantId, name: &SecretName) -> Result<Vec<SecretInfo>, SecretError> {

@@ -1,5 +1,7 @@
 //! Data keys, wrapped: this crate sees none in the clear.
 
+use sqlx::any::AnyRow;
+
 use crate::error::failed;
 use crate::fields::Fields;
 use crate::{Store, StoreError};
@@ -13,6 +15,15 @@ pub struct WrappedKey {
     pub wrapped: Vec<u8>,
     /// When it was made, in microseconds since 1970.
     pub created_us: i64,
+}
+
+fn wrapped(row: &AnyRow) -> Result<WrappedKey, StoreError> {
+    let fields = Fields::of("data_keys", row);
+    Ok(WrappedKey {
+        version: fields.count("version")?,
+        wrapped: fields.bytes("wrapped")?,
+        created_us: fields.integer("created_us")?,
+    })
 }
 
 impl Store {
@@ -29,13 +40,25 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await
         .map_err(failed("read a data key"))?;
-        let Some(row) = row else { return Ok(None) };
-        let fields = Fields::of("data_keys", &row);
-        Ok(Some(WrappedKey {
-            version: fields.count("version")?,
-            wrapped: fields.bytes("wrapped")?,
-            created_us: fields.integer("created_us")?,
-        }))
+        row.map(|row| wrapped(&row)).transpose()
+    }
+
+    /// All keys of a chain's owner behind this version, in order, at most `limit`.
+    pub async fn data_keys(&self, of: &str, after: u32, limit: u32) -> Result<Vec<WrappedKey>, StoreError> {
+        let mut tx = self.begin_read(of).await?;
+        sqlx::query(
+            "SELECT version, wrapped, created_us FROM data_keys WHERE tenant_id = $1 AND version > $2 \
+             ORDER BY version LIMIT $3",
+        )
+        .bind(of)
+        .bind(i64::from(after))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed("read data keys"))?
+        .iter()
+        .map(wrapped)
+        .collect()
     }
 
     /// Keeps a new key, unless there is one of this version: of two hosts that make one at once, the first wins. No entry in a

@@ -29,6 +29,7 @@
 mod answers;
 pub mod audit;
 mod bulk;
+mod claims;
 mod driver;
 mod error;
 mod fields;

@@ -178,8 +178,7 @@ impl TenantTx<Write> {
     pub async fn put_secret<E: From<StoreError>>(
         &mut self,
         name: &SecretName,
-        created_us: i64,
-        created_by: &str,
+        (created_us, created_by): (i64, &str),
         seal: impl FnOnce(i64) -> Result<Vec<u8>, E>,
     ) -> Result<i64, E> {
         let row = sqlx::query(
@@ -217,14 +216,44 @@ impl TenantTx<Write> {
         .execute(&mut *self.tx)
         .await
         .map_err(failed("put a secret"))?;
-        sqlx::query("DELETE FROM secret_versions WHERE tenant_id = $1 AND name = $2 AND version < $3")
-            .bind(self.tenant.as_str())
-            .bind(name.as_str())
-            .bind(version - OLD_SECRET_VERSIONS)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(failed("remove a secret's oldest value"))?;
+        // Counted, and not by their numbers: those between two may have been used up.
+        sqlx::query(
+            "DELETE FROM secret_versions WHERE tenant_id = $1 AND name = $2 AND version NOT IN \
+             (SELECT version FROM secret_versions WHERE tenant_id = $1 AND name = $2 ORDER BY version DESC LIMIT $3)",
+        )
+        .bind(self.tenant.as_str())
+        .bind(name.as_str())
+        .bind(OLD_SECRET_VERSIONS)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(failed("remove a secret's oldest value"))?;
         Ok(version)
+    }
+
+    /// Puts a new value in place of this version, which is not kept; `None`, and nothing, if it is not the newest any more. `seal` is as above.
+    pub async fn renew_secret<E: From<StoreError>>(
+        &mut self,
+        name: &SecretName,
+        old: i64,
+        (created_us, created_by): (i64, &str),
+        seal: impl FnOnce(i64) -> Result<Vec<u8>, E>,
+    ) -> Result<Option<i64>, E> {
+        let version = old + 1;
+        let done = sqlx::query(
+            "UPDATE secrets SET version = $4, sealed = $5, created_us = $6, created_by = $7 \
+             WHERE tenant_id = $1 AND name = $2 AND version = $3 AND sealed IS NOT NULL",
+        )
+        .bind(self.tenant.as_str())
+        .bind(name.as_str())
+        .bind(old)
+        .bind(version)
+        .bind(seal(version)?)
+        .bind(created_us)
+        .bind(created_by)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(failed("renew a secret"))?;
+        Ok((done.rows_affected() > 0).then_some(version))
     }
 
     /// Deletes a secret's values, also the older ones; `false` if there is none.

@@ -38,8 +38,11 @@ pub(super) fn sign(request: &Outgoing, key: &SecretValue, now: SystemTime) -> Re
         ("@path", request.url.path().to_owned()),
         ("@query", format!("?{}", request.url.query().unwrap_or_default())),
     ];
-    if let Some(kind) = request.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) {
-        covered.push(("content-type", kind.trim().to_owned()));
+    // Several fields of one name are signed as one, RFC 9421, section 2.1.
+    let kinds = request.headers.get_all(header::CONTENT_TYPE).iter().filter_map(|value| value.to_str().ok());
+    let kinds: Vec<&str> = kinds.map(str::trim).collect();
+    if !kinds.is_empty() {
+        covered.push(("content-type", kinds.join(", ")));
     }
     if !request.body.is_empty() {
         let digest = format!("sha-256=:{}:", BASE64_STANDARD.encode(Sha256::digest(&request.body)));

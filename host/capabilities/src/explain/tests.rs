@@ -24,6 +24,14 @@ impl SecretStore for NoSecrets {
         Ok(None)
     }
 
+    async fn claim(&self, _: &TenantId, _: &SecretName, _: &str, _: Duration) -> Result<bool, SecretError> {
+        Ok(true)
+    }
+
+    async fn release(&self, _: &TenantId, _: &SecretName, _: &str) -> Result<(), SecretError> {
+        Ok(())
+    }
+
     async fn get_version(&self, _: &TenantId, _: &SecretName, _: i64) -> Result<Option<SecretValue>, SecretError> {
         Ok(None)
     }

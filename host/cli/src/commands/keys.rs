@@ -21,8 +21,8 @@ pub(crate) enum Keys {
         /// Leave alone what has a key that was made after this time (RFC 3339). Now, if it is not given.
         #[arg(long, value_name = "TIME")]
         made_before: Option<String>,
-        /// Add a key to the master key's file first; it wraps all data keys from then on. With several hosts, stop
-        /// all but one before, and copy the file to the others before they start.
+        /// Add a key to the master key's file first; it wraps all data keys from then on. Where hosts have
+        /// files of their own, copy this host's to the others then: before that they can read and make no new keys.
         #[arg(long, conflicts_with = "tenant")]
         add_master: bool,
     },

@@ -1,16 +1,19 @@
 //! The master key: 32 random bytes in a file, made at the first start; and behind them those that were added since.
 //!
-//! All of them wrap data keys, the last one those that are made or wrapped anew from then on. The first is also what other keys of the
-//! host follow from, such as the one that signs heads of audit chains, so it stays for ever.
+//! All of them have wrapped data keys, and the newest that is in use wraps those to come. One that was added is in use once something was
+//! wrapped by it for all hosts to see: one that no other host has would make keys that nobody else can read. The first key is also what other
+//! keys of the host follow from, such as the one that signs heads of audit chains, so it stays for ever.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::{fmt, fs};
 
 use hkdf::Hkdf;
+use rustix::fs::{FlockOperation, flock};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -23,12 +26,17 @@ const BYTES: usize = 32;
 /// Keys that a file may have: one a month for longer than anybody keeps a host.
 const MOST: usize = 1024;
 
+/// What names a key and tells nothing of it. Of a few hundred keys no two have the same.
+pub(crate) type Fingerprint = [u8; 8];
+
 /// The key from which every other one of this host is derived. Lost with its file, and with it every secret sealed
 /// under it: the file belongs into a backup of its own, apart from the database's.
 pub struct MasterKey {
     path: PathBuf,
     /// As the file has them; never empty.
     keys: RwLock<Vec<Key>>,
+    /// The newest by which something is known to be wrapped, counted from 1.
+    in_use: AtomicU32,
 }
 
 type Key = Zeroizing<[u8; BYTES]>;
@@ -76,6 +84,26 @@ pub enum KeyFileError {
         /// How many bytes it has.
         length: u64,
     },
+    /// The file has other keys than this host has read from it.
+    #[error(
+        "the master key {path} is not the one that this host works with: put that one back, or start the host again if this one is right"
+    )]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file has as many keys as it may have.
+    #[error("the master key {path} has {MOST} keys, and may have no more")]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process changes the file.
+    #[error("another process changes the master key {path}; try again")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system gives no random bytes.
     #[error("cannot make a master key: the operating system gives no random bytes")]
     NoRandomness,
@@ -89,36 +117,64 @@ impl MasterKey {
             create(folder, &path)?;
         }
         let keys = RwLock::new(read(&path)?);
-        Ok(Self { path, keys })
+        Ok(Self { path, keys, in_use: AtomicU32::new(1) })
     }
 
-    /// How many keys there are: the version of the one that wraps.
-    pub fn version(&self) -> u32 {
-        u32::try_from(self.keys().len()).unwrap_or(u32::MAX)
+    /// The version of the key that wraps, counted from 1.
+    pub fn in_use(&self) -> u32 {
+        self.in_use.load(Ordering::Acquire)
     }
 
-    /// Adds a key to the file, which wraps from now on, and says its version. The file is replaced as a whole.
-    pub fn add(&self) -> Result<u32, KeyFileError> {
+    /// This key was seen to have wrapped something.
+    pub(crate) fn use_from_now(&self, version: u32) {
+        self.in_use.fetch_max(version, Ordering::AcqRel);
+    }
+
+    /// The version of the key behind the one in use, which is added to the file if there is none. The file is replaced as a whole.
+    pub(crate) fn next(&self) -> Result<u32, KeyFileError> {
+        // Closed, and with it unlocked, at the end.
+        let _folder = lock(&self.path)?;
+        self.read_again()?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        // What another host has added is not lost.
-        let mut all = read(&self.path)?;
-        let mut key = Key::default();
-        getrandom::fill(&mut *key).map_err(|_| KeyFileError::NoRandomness)?;
-        all.push(key);
-        replace(&self.path, &all)?;
-        *keys = all;
-        Ok(u32::try_from(keys.len()).unwrap_or(u32::MAX))
+        let used = self.in_use.load(Ordering::Acquire) as usize;
+        if keys.len() == used {
+            if used >= MOST {
+                return Err(KeyFileError::Full { path: self.path.clone() });
+            }
+            let mut key = Key::default();
+            getrandom::fill(&mut *key).map_err(|_| KeyFileError::NoRandomness)?;
+            let mut all = keys.clone();
+            all.push(key);
+            replace(&self.path, &all)?;
+            *keys = all;
+        }
+        Ok(u32::try_from(used + 1).unwrap_or(u32::MAX))
     }
 
     /// Reads the file again, which somebody may have added a key to.
     pub(crate) fn read_again(&self) -> Result<(), KeyFileError> {
         let read = read(&self.path)?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        // One that is shorter, or another, is somebody's mistake, and what is in memory still opens everything.
-        if read.starts_with(&keys) {
-            *keys = read;
+        // Those that nothing was wrapped by are no loss. Of the others one that is missing or another is somebody's mistake, and what is in
+        // memory still opens everything.
+        let used = self.in_use.load(Ordering::Acquire) as usize;
+        if !read.starts_with(&keys[..used]) {
+            return Err(KeyFileError::Replaced { path: self.path.clone() });
         }
+        *keys = read;
         Ok(())
+    }
+
+    /// What names the key of this version, if there is one.
+    pub(crate) fn fingerprint(&self, version: u32) -> Option<Fingerprint> {
+        let derived = self.derive_of(version, "fingerprint")?;
+        derived.first_chunk().copied()
+    }
+
+    /// The version of the key that has this fingerprint.
+    pub(crate) fn of_fingerprint(&self, fingerprint: Fingerprint) -> Option<u32> {
+        let count = u32::try_from(self.keys().len()).unwrap_or(u32::MAX);
+        (1..=count).rev().find(|version| self.fingerprint(*version) == Some(fingerprint))
     }
 
     /// A key for one purpose, named by `label`. Neither this key nor one of another label follows from it.
@@ -146,7 +202,8 @@ impl MasterKey {
 
     #[cfg(test)]
     pub(super) fn of(byte: u8) -> Self {
-        Self { path: PathBuf::new(), keys: RwLock::new(vec![Zeroizing::new([byte; BYTES])]) }
+        let keys = RwLock::new(vec![Zeroizing::new([byte; BYTES])]);
+        Self { path: PathBuf::new(), keys, in_use: AtomicU32::new(1) }
     }
 }
 
@@ -174,6 +231,16 @@ fn create(folder: &Path, path: &Path) -> Result<(), KeyFileError> {
     });
     let removed = fs::remove_file(&draft);
     linked.and(removed).and_then(|()| File::open(folder)?.sync_all()).map_err(io_error("make", path))
+}
+
+/// Of all processes on this machine, only one changes the file at a time. By its folder: the file is another one afterwards.
+fn lock(path: &Path) -> Result<File, KeyFileError> {
+    let folder = File::open(path.parent().unwrap_or(Path::new("."))).map_err(io_error("lock", path))?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(folder),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(KeyFileError::Busy { path: path.to_owned() }),
+        Err(error) => Err(io_error("lock", path)(error.into())),
+    }
 }
 
 /// Written whole under another name, which then takes the place of the old one.
@@ -249,20 +316,46 @@ mod tests {
         let (here, there) = (MasterKey::open_or_create(folder.path()), MasterKey::open_or_create(folder.path()));
         let (here, there) = (here.unwrap(), there.unwrap());
         let before = here.derive("artifact-mac");
-        assert_eq!((here.version(), here.add().unwrap(), here.version()), (1, 2, 2));
+        assert_eq!((here.in_use(), here.next().unwrap(), here.in_use()), (1, 2, 1));
         assert_eq!((here.derive("artifact-mac"), here.derive_of(3, "x")), (before, None));
         assert_ne!(here.derive_of(1, "x"), here.derive_of(2, "x"));
-        assert_eq!(there.add().unwrap(), 3, "what another host added is kept");
+        assert_eq!((here.next().unwrap(), there.next().unwrap()), (2, 2), "one that waits to be used is the next");
+        assert_eq!(here.derive_of(2, "x"), there.derive_of(2, "x"));
+        there.use_from_now(2);
+        assert_eq!((there.in_use(), there.next().unwrap()), (2, 3), "what another host added is kept");
         here.read_again().unwrap();
         assert_eq!(here.derive_of(3, "x"), there.derive_of(3, "x"));
         assert!(here.derive_of(3, "x").is_some());
+        assert_eq!(here.fingerprint(2).and_then(|of| here.of_fingerprint(of)), Some(2));
+        assert_eq!(here.of_fingerprint([0; 8]), None);
         let path = folder.path().join(FILE);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
-        // Somebody puts an old copy back: what is in memory still opens everything.
+        // Somebody puts another file there: what is in memory still opens everything, and nothing is added to a stranger's.
+        here.use_from_now(3);
         fs::write(&path, [7; BYTES]).unwrap();
-        here.read_again().unwrap();
-        assert_eq!(here.version(), 3);
+        for refused in [here.read_again().unwrap_err(), here.next().unwrap_err()] {
+            assert!(matches!(refused, KeyFileError::Replaced { .. }), "{refused}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), [7; BYTES]);
+        assert!(here.derive_of(3, "x").is_some());
+    }
+
+    #[test]
+    fn a_file_takes_no_more_keys_than_it_may_have_and_one_change_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = MasterKey::open_or_create(folder.path()).unwrap();
+        let path = folder.path().join(FILE);
+        let held = lock(&path).unwrap();
+        assert!(matches!(key.next().unwrap_err(), KeyFileError::Busy { .. }));
+        drop(held);
+        let mut full = fs::read(&path).unwrap();
+        full.resize(MOST * BYTES, 7);
+        fs::write(&path, &full).unwrap();
+        key.read_again().unwrap();
+        key.use_from_now(1024);
+        assert!(matches!(key.next().unwrap_err(), KeyFileError::Full { .. }));
+        assert_eq!(fs::read(&path).unwrap(), full, "and it can still be read");
     }
 
     #[test]

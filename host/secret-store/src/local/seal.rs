@@ -58,6 +58,7 @@ impl<'a> Place<'a> {
             KeyError::OtherKey => SecretError::OtherKey { name: self.name.clone() },
             KeyError::Damaged(why) => self.damaged(why),
             KeyError::NoRandomness => SecretError::NoRandomness,
+            error @ KeyError::Raced => SecretError::Failed(error.into()),
         }
     }
 }

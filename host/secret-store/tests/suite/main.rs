@@ -4,17 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use clawhold_secret_store::contract::{self, event};
-use clawhold_secret_store::keys::{DataKeys, KeyError, KeyRows, WrappedKey, version_of};
+use clawhold_secret_store::keys::{DataKeys, KeyError, KeyRing as _, KeyRows, WrappedKey, version_of};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey, Seal, SealedRow, SealedRows};
-use clawhold_secret_store::{Change, Resealed, SecretError, SecretInfo, SecretStore, SecretValue};
+use clawhold_secret_store::{Change, Over, Resealed, SecretError, SecretInfo, SecretStore, SecretValue};
 use clawhold_tenancy::audit::{Event, now_us};
 use clawhold_tenancy::{SecretName, TenantId};
 
 /// The versions of each name, oldest first; none once it is deleted, and how many there ever were.
 type Rows = BTreeMap<(TenantId, SecretName), (i64, Vec<SealedRow>)>;
+
+/// Who holds what, and until when.
+type Claims = BTreeMap<(TenantId, SecretName), (String, Instant)>;
 
 /// How many versions are kept.
 const KEPT: usize = 10;
@@ -24,6 +28,7 @@ struct Memory {
     rows: Arc<Mutex<Rows>>,
     keys: Arc<Mutex<BTreeMap<(String, u32), WrappedKey>>>,
     events: Arc<Mutex<Vec<Event>>>,
+    claims: Arc<Mutex<Claims>>,
     unreachable: bool,
 }
 
@@ -44,6 +49,12 @@ impl KeyRows for Memory {
         let mut of_owner =
             keys.iter().filter(|((of, v), _)| of == owner && version.is_none_or(|version| version == *v));
         Ok(of_owner.next_back().map(|(_, key)| key.clone()))
+    }
+
+    async fn all(&self, owner: &str, after: u32, limit: u32) -> Result<Vec<WrappedKey>, KeyError> {
+        let keys = self.keys.lock().unwrap();
+        let behind = keys.iter().filter(|((of, version), _)| of == owner && *version > after);
+        Ok(behind.take(limit as usize).map(|(_, key)| key.clone()).collect())
     }
 
     async fn add(&self, owner: &str, key: &WrappedKey) -> Result<(), KeyError> {
@@ -111,6 +122,27 @@ impl SealedRows for Memory {
         Ok(true)
     }
 
+    async fn claim(
+        &self,
+        tenant: &TenantId,
+        name: &SecretName,
+        holder: &str,
+        at_most: Duration,
+    ) -> Result<bool, SecretError> {
+        let mut claims = self.claims.lock().unwrap();
+        let place = (tenant.clone(), name.clone());
+        if claims.get(&place).is_some_and(|(by, until)| by != holder && Instant::now() <= *until) {
+            return Ok(false);
+        }
+        claims.insert(place, (holder.to_owned(), Instant::now() + at_most));
+        Ok(true)
+    }
+
+    async fn release(&self, tenant: &TenantId, name: &SecretName, holder: &str) -> Result<(), SecretError> {
+        self.claims.lock().unwrap().retain(|(of, named), (by, _)| (of, named, by.as_str()) != (tenant, name, holder));
+        Ok(())
+    }
+
     async fn put(
         &self,
         tenant: &TenantId,
@@ -125,11 +157,16 @@ impl SealedRows for Memory {
             return Err(SecretError::Full { most: change.most, used });
         }
         let (newest, versions) = rows.entry((tenant.clone(), name.clone())).or_default();
-        if change.over.is_some_and(|over| over != *newest || versions.is_empty()) {
+        if let Over::Version(over) | Over::UsedUp(over) = change.over
+            && (over != *newest || versions.is_empty())
+        {
             return Err(SecretError::Changed);
         }
         let sealed = seal(*newest + 1)?;
         *newest += 1;
+        if let Over::UsedUp(_) = change.over {
+            versions.pop();
+        }
         versions.push(SealedRow { version: *newest, sealed });
         let oldest = versions.len().saturating_sub(KEPT);
         versions.drain(..oldest);
@@ -280,7 +317,11 @@ async fn a_master_key_that_is_added_wraps_the_data_keys_anew() {
     let fix = Fixture::new(Memory::default());
     fix.put("one").await;
     let before = fix.memory.keys.lock().unwrap().clone();
+    let (elsewhere, _) = opened(&fix.folder, &fix.memory);
     assert_eq!(fix.keys.rotate_ring().await.unwrap(), 2);
+    // One that has started before makes no key under the old one.
+    elsewhere.newest("globex").await.unwrap();
+    assert_eq!(fix.keys.renew("globex", 0).await.unwrap().rewrapped, 0);
     // A host that has read the file before learns of the key when it meets what that has wrapped.
     let renewed = fix.keys.renew("acme-corp", 0).await.unwrap();
     assert_eq!((renewed.version, renewed.is_new, renewed.rewrapped), (1, false, 1));
@@ -288,6 +329,53 @@ async fn a_master_key_that_is_added_wraps_the_data_keys_anew() {
     let (_, secrets) = opened(&fix.folder, &fix.memory);
     assert_eq!(secrets.get(&fix.acme, &fix.name).await.unwrap().unwrap().value, value("one"));
     assert_eq!(fix.keys.renew("acme-corp", 0).await.unwrap().rewrapped, 0);
+}
+
+#[tokio::test]
+async fn a_host_without_the_key_that_another_one_added_says_so_and_makes_none() {
+    let fix = Fixture::new(Memory::default());
+    fix.put("one").await;
+    // Two hosts on one database, each with a copy of the file.
+    let copy = tempfile::tempdir().unwrap();
+    let (here, there) = (fix.folder.path().join("master.key"), copy.path().join("master.key"));
+    std::fs::copy(&here, &there).unwrap();
+    let (other, secrets) = opened(&copy, &fix.memory);
+    fix.keys.newest("_host").await.unwrap();
+    other.newest("_host").await.unwrap();
+    assert_eq!(fix.keys.rotate_ring().await.unwrap(), 2);
+    fix.keys.renew("acme-corp", 0).await.unwrap();
+    for refused in [
+        other.rotate_ring().await.map(|_| ()),
+        other.renew("acme-corp", now_us()).await.map(|_| ()),
+        other.newest("globex").await.map(|_| ()),
+    ] {
+        assert!(matches!(refused, Err(KeyError::OtherKey)), "{refused:?}");
+    }
+    assert_eq!(std::fs::read(&there).unwrap().len(), 32, "it has added none of its own");
+    // The operator copies the file, and nothing was lost.
+    std::fs::copy(&here, &there).unwrap();
+    other.newest("globex").await.unwrap();
+    assert_eq!(secrets.get(&fix.acme, &fix.name).await.unwrap().unwrap().value, value("one"));
+    assert_eq!(other.rotate_ring().await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn of_two_hosts_that_add_a_key_at_once_one_is_used() {
+    let fix = Fixture::new(Memory::default());
+    fix.put("one").await;
+    fix.keys.newest("_host").await.unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(fix.folder.path().join("master.key"), copy.path().join("master.key")).unwrap();
+    // The other one dies when its key is in its file, and before anything is wrapped by it.
+    MasterKey::open_or_create(copy.path()).unwrap().prepare().await.unwrap();
+    assert_eq!(fix.keys.rotate_ring().await.unwrap(), 2);
+    let (other, _) = opened(&copy, &fix.memory);
+    let refused = other.newest("globex").await.unwrap_err();
+    assert!(matches!(refused, KeyError::OtherKey), "{refused}");
+    // Its own key has wrapped nothing, so the file may take the place of its own while it runs.
+    std::fs::copy(fix.folder.path().join("master.key"), copy.path().join("master.key")).unwrap();
+    other.newest("globex").await.unwrap();
+    fix.keys.newest("globex").await.unwrap();
 }
 
 #[tokio::test]

@@ -119,6 +119,7 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
         (7, "quotas", include_str!("../../migrations/0007_quotas.sql")),
         (9, "leaks", include_str!("../../migrations/0009_leaks.sql")),
         (10, "secret versions", include_str!("../../migrations/0010_secret_versions.sql")),
+        (12, "secret claims", include_str!("../../migrations/0012_secret_claims.sql")),
     ];
     let migrations = migrations
         .into_iter()

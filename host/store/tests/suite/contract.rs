@@ -219,8 +219,8 @@ pub(crate) async fn a_secret_has_one_value_and_versions_that_never_come_back(sto
     let acme = tenant(store, "acme-corp").await;
     let name = id("salesforce");
     let mut tx = store.tenant_write(&acme).await.unwrap();
-    assert_eq!(tx.put_secret(&name, 1, "a", sealed(b"one")).await.unwrap(), 1);
-    assert_eq!(tx.put_secret(&name, 2, "b", sealed(b"two")).await.unwrap(), 2);
+    assert_eq!(tx.put_secret(&name, (1, "a"), sealed(b"one")).await.unwrap(), 1);
+    assert_eq!(tx.put_secret(&name, (2, "b"), sealed(b"two")).await.unwrap(), 2);
     let found = tx.secret(&name).await.unwrap().unwrap();
     assert_eq!((found.version, found.sealed.as_slice()), (2, &b"two"[..]));
     let listed = tx.secrets(None, 10).await.unwrap().remove(0);
@@ -242,7 +242,7 @@ pub(crate) async fn a_secret_has_one_value_and_versions_that_never_come_back(sto
     assert!(!tx.delete_secret(&name).await.unwrap());
     assert_eq!(tx.secret(&name).await.unwrap(), None);
     assert!(tx.secrets(None, 10).await.unwrap().is_empty());
-    assert_eq!(tx.put_secret(&name, 3, "a", sealed(b"three")).await.unwrap(), 3);
+    assert_eq!(tx.put_secret(&name, (3, "a"), sealed(b"three")).await.unwrap(), 3);
     tx.commit(event("secret.put")).await.unwrap();
     // Sealed anew in place, unless it is another value by now.
     let seen = SealedSecret { version: 3, sealed: b"three".to_vec() };
@@ -252,14 +252,14 @@ pub(crate) async fn a_secret_has_one_value_and_versions_that_never_come_back(sto
     // No more of the older ones than a few.
     let mut tx = store.tenant_write(&acme).await.unwrap();
     for _ in 0..20 {
-        tx.put_secret(&name, 4, "a", sealed(b"more")).await.unwrap();
+        tx.put_secret(&name, (4, "a"), sealed(b"more")).await.unwrap();
     }
     let kept: Vec<_> = tx.secret_versions(&name).await.unwrap().iter().map(|info| info.version).collect();
     assert_eq!(kept, (14..=23).rev().collect::<Vec<_>>());
     tx.commit(event("secret.put")).await.unwrap();
 
     let mut tx = store.tenant_write(&id("nobody")).await.unwrap();
-    let refused = tx.put_secret(&name, 1, "a", sealed(b"one")).await.unwrap_err();
+    let refused = tx.put_secret(&name, (1, "a"), sealed(b"one")).await.unwrap_err();
     assert!(matches!(conflict(refused), Conflict::Missing(_)));
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn a_tenant_neither_sees_nor_changes_anothers_rows(store: &Stor
     install(store, &acme, "northwind/crm", &["crm.lookup"]).await;
     let mut tx = store.tenant_write(&acme).await.unwrap();
     tx.create_token(&token("0123456789ab")).await.unwrap();
-    tx.put_secret(&id("salesforce"), 1, "a", |_| Ok::<_, clawhold_store::StoreError>(b"acme's".to_vec()))
+    tx.put_secret(&id("salesforce"), (1, "a"), |_| Ok::<_, clawhold_store::StoreError>(b"acme's".to_vec()))
         .await
         .unwrap();
     tx.commit(event("secret.put")).await.unwrap();
@@ -54,7 +54,7 @@ pub(crate) async fn a_tenant_neither_sees_nor_changes_anothers_rows(store: &Stor
         assert!(!changed, "globex changed acme's: {what}");
     }
     // The same names are free for globex, and what it puts there is its own.
-    tx.put_secret(&id("salesforce"), 1, "g", |_| Ok::<_, clawhold_store::StoreError>(b"globex's".to_vec()))
+    tx.put_secret(&id("salesforce"), (1, "g"), |_| Ok::<_, clawhold_store::StoreError>(b"globex's".to_vec()))
         .await
         .unwrap();
     tx.commit(event("secret.put")).await.unwrap();

@@ -22,13 +22,14 @@ pub(crate) async fn count(connection: &mut AnyConnection, of: &str) -> i64 {
 }
 
 /// Everything that belongs to tenants, by the column that says whose it is.
-pub(crate) const OF_TENANTS: [(&str, &str); 13] = [
+pub(crate) const OF_TENANTS: [(&str, &str); 14] = [
     ("tenants", "id"),
     ("tokens", "scope"),
     ("installs", "tenant_id"),
     ("install_skills", "tenant_id"),
     ("secrets", "tenant_id"),
     ("secret_versions", "tenant_id"),
+    ("secret_claims", "tenant_id"),
     ("runs", "tenant_id"),
     ("audit", "tenant_id"),
     ("chain_heads", "tenant_id"),
@@ -51,7 +52,7 @@ pub(crate) async fn two_tenants() -> Postgres {
         tx.insert_run(&record()).await.unwrap();
         // The second one makes the first an older version.
         for _ in 0..2 {
-            tx.put_secret(&"salesforce".parse().unwrap(), 1, "x", |_| Ok::<_, StoreError>(vec![1])).await.unwrap();
+            tx.put_secret(&"salesforce".parse().unwrap(), (1, "x"), |_| Ok::<_, StoreError>(vec![1])).await.unwrap();
         }
         let (token, key, fingerprint) = ("0123456789ab".parse().unwrap(), "k".to_owned(), [1; 32]);
         tx.keep_answer(&KeptAnswer { token, key, fingerprint, answer: vec![1], created_us: 1 }).await.unwrap();
@@ -63,6 +64,7 @@ pub(crate) async fn two_tenants() -> Postgres {
         store.put_usage(&[(id.clone(), usage)], 0).await.unwrap();
         let key = WrappedKey { version: 1, wrapped: vec![1], created_us: 1 };
         store.add_data_key(name, &key).await.unwrap();
+        assert!(store.claim_secret(&id, &"salesforce".parse().unwrap(), "h", 1, 1).await.unwrap());
     }
     database
 }
