@@ -3,11 +3,22 @@
 //! A package is one file: a component with its manifest inside, so one digest covers both. Everything in it is an
 //! author's word and is checked here before anything else in the host believes it.
 
+pub mod change;
 mod descriptor;
+pub mod dsse;
+pub mod gate;
+pub mod grant;
+pub mod index;
 mod json;
+pub mod key;
+mod moment;
+pub mod names;
 mod package;
 mod plan;
+pub mod publisher;
 mod schema;
+pub mod signing;
+pub mod upgrade;
 
 pub use descriptor::{DescriptorError, SkillSpec, check_descriptors};
 pub use json::read_json;

@@ -1,0 +1,333 @@
+//! What the host serves, signed: which version of which package is good.
+//!
+//! A mirror, a replica or a database that was rolled back could show a state in which a bad version is still good. So
+//! the host signs a head over all entries, and a node remembers what it has [`Seen`]:
+//!
+//! | against | a node refuses | in The Update Framework |
+//! |---|---|---|
+//! | rollback | a counter below the one that it has seen | version numbers of snapshot and timestamp |
+//! | fork | another state under a counter that it has seen | |
+//! | freeze | a head that has expired | expiry of the timestamp |
+//! | mix and match | entries that are not those of the head | the snapshot over all targets |
+//!
+//! Roles with thresholds, delegation and rotation of the root key are not taken over: one host signs, and its key
+//! follows from a master key that is changed by other means.
+
+mod head;
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use clawhold_tenancy::{Digest, PackageName};
+use schemars::JsonSchema;
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::dsse::{Envelope, NotAnEnvelope, Unopened};
+use crate::key::{KeyId, PublicKey};
+use crate::moment::said;
+
+pub use head::{BadSeen, Head, Seen};
+
+/// What becomes of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It may be installed and run.
+    Active,
+    /// It may run where it is installed, and nobody else installs it.
+    Yanked,
+    /// Somebody looks into it: no new install and no new run, and runs in flight may end.
+    Quarantined,
+    /// It is bad: no new install, no new run, and runs in flight are cancelled.
+    Revoked,
+}
+
+impl Status {
+    /// Every status, from good to bad.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Yanked, Self::Quarantined, Self::Revoked];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Yanked => "yanked",
+            Self::Quarantined => "quarantined",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Whether somebody may install it.
+    pub const fn may_install(self) -> bool {
+        matches!(self, Self::Active)
+    }
+
+    /// Whether a run may begin.
+    pub const fn may_run(self) -> bool {
+        matches!(self, Self::Active | Self::Yanked)
+    }
+
+    /// Whether runs in flight are cancelled.
+    pub const fn cancels(self) -> bool {
+        matches!(self, Self::Revoked)
+    }
+}
+
+/// One version of one package. It never leaves the index: what is deleted is revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The package.
+    pub package: PackageName,
+    /// The version.
+    pub version: Version,
+    /// Its file.
+    pub digest: Digest,
+    /// What becomes of it.
+    pub status: Status,
+    /// When that was last decided, in microseconds since 1970.
+    pub changed_us: i64,
+    /// The index's counter at that time, so that a node may ask for what has changed alone.
+    pub counter: i64,
+}
+
+impl Entry {
+    fn order(&self, package: &PackageName, version: &Version) -> Ordering {
+        (&self.package, &self.version).cmp(&(package, version))
+    }
+}
+
+/// Why a state of the index is not believed, and what to do. A node keeps to the state that it has until that expires.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IndexRefused {
+    /// The head is not a head.
+    #[error("the index has no signed head: {0}; ask the operator of the host, or of the mirror, for one")]
+    NotAHead(String),
+    /// Somebody else signed it.
+    #[error(
+        "the index is signed by the key {0}, which is not the host's; if the host has a new key, add it \
+         to this node"
+    )]
+    UnknownKey(KeyId),
+    /// Nobody signed it.
+    #[error("the signature of the index does not fit: it was changed on its way; ask the host itself")]
+    Forged,
+    /// The entries are not those that were signed.
+    #[error(
+        "the entries of the index are not those that the host signed; read them again, and if it stays so, somebody \
+         has changed the database: look at `package.*` in the host's audit log"
+    )]
+    OtherEntries,
+    /// It is older than one that was seen.
+    #[error(
+        "the index is older than one that this node has seen (counter {found}, seen {seen}): a replica lags, or the \
+         database was rolled back; after a restore, issue the index anew with a counter above {seen}"
+    )]
+    RolledBack {
+        /// The head's counter.
+        found: i64,
+        /// What was seen.
+        seen: i64,
+    },
+    /// It is another one under the same number.
+    #[error(
+        "there are two states of the index under the counter {0}: two hosts sign apart from each other; point them at \
+         one database and issue the index anew"
+    )]
+    Forked(i64),
+    /// It is too old.
+    #[error("the index expired at {}; the host issues a new one when it reaches its database", said(*.0))]
+    Expired(i64),
+    /// It is not of now.
+    #[error("the index was issued at {}, which is yet to come; set the clocks of this node and of the host", said(*.0))]
+    FromTheFuture(i64),
+    /// An entry is newer than the head.
+    #[error("the entry of {package} {version} is newer than the head that was signed; read both at once")]
+    Ahead {
+        /// The package.
+        package: PackageName,
+        /// Its version.
+        version: Version,
+    },
+    /// Two entries are about one thing.
+    #[error("the index has {package} {version}, or its file, twice; take one of the two out of the database")]
+    Twice {
+        /// The package.
+        package: PackageName,
+        /// Its version.
+        version: Version,
+    },
+}
+
+/// A state of the index that was verified.
+#[derive(Debug, Clone)]
+pub struct Index {
+    head: Head,
+    /// By package and version.
+    entries: Vec<Entry>,
+    by_digest: HashMap<Digest, usize>,
+}
+
+impl Index {
+    /// Checks entries against the head that the host signed over them, and against what was seen before.
+    pub fn verify(
+        mut entries: Vec<Entry>,
+        head_envelope: &str,
+        host_keys: &[PublicKey],
+        seen: Option<&Seen>,
+        now_us: i64,
+    ) -> Result<Self, IndexRefused> {
+        let head = signed(head_envelope, host_keys)?;
+        head.follows(seen, now_us)?;
+        entries.sort_unstable_by(|one, other| one.order(&other.package, &other.version));
+        let mut by_digest = HashMap::with_capacity(entries.len());
+        for (at, entry) in entries.iter().enumerate() {
+            let (package, version) = (&entry.package, &entry.version);
+            let again = at.checked_sub(1).is_some_and(|before| entries[before].order(package, version).is_eq());
+            // A file says itself what it is, so no file is two versions: one of them could be revoked and the other
+            // not.
+            if by_digest.insert(entry.digest, at).is_some() || again {
+                return Err(IndexRefused::Twice { package: package.clone(), version: version.clone() });
+            }
+            if entry.counter > head.counter {
+                return Err(IndexRefused::Ahead { package: package.clone(), version: version.clone() });
+            }
+        }
+        if !head.covers(&entries) {
+            return Err(IndexRefused::OtherEntries);
+        }
+        Ok(Self { head, entries, by_digest })
+    }
+
+    /// This state with what has changed since, which is [`Entry::counter`] above [`Head::counter`], under a newer head.
+    pub fn updated(
+        &self,
+        changed: Vec<Entry>,
+        head_envelope: &str,
+        host_keys: &[PublicKey],
+        now_us: i64,
+    ) -> Result<Self, IndexRefused> {
+        let mut entries = self.entries.clone();
+        for entry in changed {
+            match entries[..self.entries.len()].binary_search_by(|old| old.order(&entry.package, &entry.version)) {
+                Ok(at) => entries[at] = entry,
+                Err(_) => entries.push(entry),
+            }
+        }
+        Self::verify(entries, head_envelope, host_keys, Some(&self.seen()), now_us)
+    }
+
+    /// Its head.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// What a node must remember of it before it acts on it.
+    pub fn seen(&self) -> Seen {
+        Seen { counter: self.head.counter, root: self.head.root }
+    }
+
+    /// Whether it may still be relied on.
+    pub fn is_fresh(&self, now_us: i64) -> bool {
+        now_us < self.head.expires_us
+    }
+
+    /// A version; `None` when there is none.
+    pub fn get(&self, package: &PackageName, version: &Version) -> Option<&Entry> {
+        let at = self.entries.binary_search_by(|entry| entry.order(package, version)).ok()?;
+        Some(&self.entries[at])
+    }
+
+    /// What becomes of a version; `None` when there is none.
+    pub fn status(&self, package: &PackageName, version: &Version) -> Option<Status> {
+        self.get(package, version).map(|entry| entry.status)
+    }
+
+    /// The version that this file is.
+    pub fn by_digest(&self, digest: &Digest) -> Option<&Entry> {
+        self.by_digest.get(digest).map(|at| &self.entries[*at])
+    }
+
+    /// All versions of a package, oldest first.
+    pub fn versions(&self, package: &PackageName) -> &[Entry] {
+        let from = self.entries.partition_point(|entry| entry.package < *package);
+        let count = self.entries[from..].partition_point(|entry| entry.package == *package);
+        &self.entries[from..from + count]
+    }
+
+    /// What is other than in an older state, so that its reader can stop what must not go on.
+    pub fn changes_since<'a>(&'a self, older: &'a Self) -> Vec<Change<'a>> {
+        let (mut was, mut is) = (older.entries.iter().peekable(), self.entries.iter().peekable());
+        let mut changes = Vec::new();
+        loop {
+            let order = match (was.peek(), is.peek()) {
+                (None, None) => return changes,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.order(&new.package, &new.version),
+            };
+            let change = Change {
+                was: if order.is_le() { was.next() } else { None },
+                is: if order.is_ge() { is.next() } else { None },
+            };
+            if !change.is_none() {
+                changes.push(change);
+            }
+        }
+    }
+}
+
+/// One version in two states of the index. One of the two is always there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// What it was; `None` for a new version.
+    pub was: Option<&'a Entry>,
+    /// What it is; `None` for one that is gone, which an honest host never does.
+    pub is: Option<&'a Entry>,
+}
+
+impl Change<'_> {
+    /// Whether runs of what it was must not begin any more.
+    pub fn stops(&self) -> bool {
+        self.was.is_some_and(|was| was.status.may_run() && !self.is_still(was, Status::may_run))
+    }
+
+    /// Whether runs of what it was are cancelled: it is revoked, gone, or another file under the same name.
+    pub fn cancels(&self) -> bool {
+        self.was.is_some_and(|was| !was.status.cancels() && !self.is_still(was, |status| !status.cancels()))
+    }
+
+    fn is_still(&self, was: &Entry, good: impl Fn(Status) -> bool) -> bool {
+        self.is.is_some_and(|is| is.digest == was.digest && good(is.status))
+    }
+
+    fn is_none(&self) -> bool {
+        let what = |entry: &Entry| (entry.digest, entry.status);
+        self.was.map(what) == self.is.map(what)
+    }
+}
+
+fn signed(head_envelope: &str, host_keys: &[PublicKey]) -> Result<Head, IndexRefused> {
+    let envelope = Envelope::parse(head_envelope)?;
+    let id = envelope.key_id();
+    let key = host_keys.iter().find(|key| key.id() == id).ok_or(IndexRefused::UnknownKey(id))?;
+    Ok(envelope.open(key)?)
+}
+
+impl From<NotAnEnvelope> for IndexRefused {
+    fn from(why: NotAnEnvelope) -> Self {
+        Self::NotAHead(why.to_string())
+    }
+}
+
+impl From<Unopened> for IndexRefused {
+    fn from(why: Unopened) -> Self {
+        match why {
+            Unopened::Forged => Self::Forged,
+            other => Self::NotAHead(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
