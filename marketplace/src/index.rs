@@ -67,11 +67,29 @@ impl Status {
         matches!(self, Self::Active | Self::Yanked)
     }
 
+    /// Whether it is more than a publisher takes back alone.
+    pub const fn needs_operator(self) -> bool {
+        matches!(self, Self::Quarantined | Self::Revoked)
+    }
+
     /// Whether runs in flight are cancelled.
     pub const fn cancels(self) -> bool {
         matches!(self, Self::Revoked)
     }
 }
+
+impl std::str::FromStr for Status {
+    type Err = BadStatus;
+
+    fn from_str(text: &str) -> Result<Self, BadStatus> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(BadStatus)
+    }
+}
+
+/// A text is no status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no status of a version; use active, yanked, quarantined or revoked")]
+pub struct BadStatus;
 
 /// One version of one package. It never leaves the index: what is deleted is revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,6 +233,11 @@ impl Index {
             }
         }
         Self::verify(entries, head_envelope, host_keys, Some(&self.seen()), now_us)
+    }
+
+    /// All versions, by package and version.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// Its head.

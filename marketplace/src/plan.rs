@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use clawhold_tenancy::limits::Asked;
 use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::policy::{Policy, SettingProblem};
 use clawhold_tenancy::secret_kind::SecretKind;
 use clawhold_tenancy::{Digest, RunLimits, SecretName, TenantId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::change::{Diff, diff};
 
 /// A secret that a package asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,20 +37,74 @@ pub struct Plan {
     pub consent: Digest,
     /// What the install is not allowed yet and would be, in words; everything, for a new install.
     pub adds: Vec<String>,
+    /// What it is allowed now and would not be any more.
+    pub removes: Vec<String>,
 }
 
-/// Works out what an install of this manifest with these settings would allow, and what of it is new against the
+/// What an admin allows less of than a package asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Narrowing {
+    /// Hosts, as the manifest writes them, that the package asks for and does not get.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub without_hosts: BTreeSet<String>,
+    /// Limits of a run, lower than those that it asks for.
+    pub limits: Asked,
+}
+
+/// Why there is no plan, with the place of what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A setting.
+    #[error(transparent)]
+    Setting(#[from] SettingProblem),
+    /// A host that is to be left out.
+    #[error("the package asks for no host {host}; it asks for {asks}")]
+    Host {
+        /// The host.
+        host: String,
+        /// What there is to leave out.
+        asks: String,
+    },
+}
+
+impl Narrowing {
+    fn narrow(&self, policy: &mut Policy) -> Result<(), PlanError> {
+        let asks: BTreeSet<String> = policy.http.iter().map(|rule| rule.host.to_string()).collect();
+        if let Some(host) = self.without_hosts.iter().find(|host| !asks.contains(*host)) {
+            let asks = if asks.is_empty() { "none".to_owned() } else { Vec::from_iter(asks).join(", ") };
+            return Err(PlanError::Host { host: host.clone(), asks });
+        }
+        policy.http.retain(|rule| !self.without_hosts.contains(&rule.host.to_string()));
+        policy.limits = policy.limits.within(&self.limits.cap());
+        Ok(())
+    }
+}
+
+/// What an admin chose.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// The settings: a JSON object.
+    pub settings: &'a Value,
+    /// The secrets whose value the package may read.
+    pub reveal: &'a BTreeSet<SecretName>,
+    /// What it gets less of.
+    pub narrowing: &'a Narrowing,
+}
+
+/// Works out what an install of this manifest with this choice would allow, and what of it is new against the
 /// `current` policy.
 pub fn plan(
     tenant: &TenantId,
     manifest: &Manifest,
     digest: Digest,
-    settings: &Value,
-    reveal: &BTreeSet<SecretName>,
+    choice: Choice<'_>,
     ceiling: &RunLimits,
     current: Option<&Policy>,
-) -> Result<Plan, SettingProblem> {
-    let policy = Policy::from_manifest(manifest, settings, reveal, ceiling)?;
+) -> Result<Plan, PlanError> {
+    let Choice { settings, reveal, narrowing } = choice;
+    let mut policy = Policy::from_manifest(manifest, settings, reveal, ceiling)?;
+    narrowing.narrow(&mut policy)?;
     // The code and the settings are part of what is accepted, and so is who accepts it: the same rights for another
     // component, another price list or another tenant are another question.
     let consent =
@@ -60,9 +119,14 @@ pub fn plan(
             kind: ask.kind(),
         })
         .collect();
-    let before: BTreeSet<String> = current.map(rights).unwrap_or_default().into_iter().collect();
-    let adds = rights(&policy).into_iter().filter(|right| !before.contains(right)).collect();
-    Ok(Plan { secrets, policy, consent, adds })
+    let (adds, removes) = match current {
+        None => (rights(&policy), Vec::new()),
+        Some(current) => {
+            let Diff { adds, removes } = diff(current, &policy);
+            (adds, removes)
+        }
+    };
+    Ok(Plan { secrets, policy, consent, adds, removes })
 }
 
 /// Each right in words, one a line.
@@ -129,8 +193,7 @@ mod tests {
             &"acme-corp".parse().unwrap(),
             manifest,
             digest,
-            &serde_json::json!({}),
-            &BTreeSet::new(),
+            Choice { settings: &serde_json::json!({}), reveal: &BTreeSet::new(), narrowing: &Narrowing::default() },
             &ceiling,
             current,
         )
@@ -157,6 +220,28 @@ mod tests {
         let cut = of(&manifest("[wasi]\nscratch_mb = 4000\n"), first, Some(&wasi.policy));
         assert_eq!(cut.adds, ["use 64 MiB of scratch files, 256 at most, until a run ends"]);
         assert!(pure.consent != wasi.consent && wasi.consent != files.consent);
+    }
+
+    #[test]
+    fn an_admin_may_allow_less_than_is_asked_for() {
+        let (ceiling, tenant, digest) = (RunLimits::default_ceiling(), "acme-corp".parse().unwrap(), Digest::of(b"1"));
+        let manifest = manifest(&format!("{HTTP}{MORE}"));
+        let of = |narrowing: &Narrowing| {
+            let (settings, reveal) = (serde_json::json!({}), BTreeSet::new());
+            let choice = Choice { settings: &settings, reveal: &reveal, narrowing };
+            plan(&tenant, &manifest, digest, choice, &ceiling, None)
+        };
+        let whole = of(&Narrowing::default()).unwrap();
+        let limits = Asked { memory_mb: Some(8), timeout_ms: Some(u64::MAX), ..Asked::default() };
+        let less = Narrowing { without_hosts: BTreeSet::from(["evil.example.com".to_owned()]), limits };
+        let narrowed = of(&less).unwrap();
+        assert_eq!(crate::change::increases(&whole.policy, &narrowed.policy), [""; 0]);
+        assert_eq!((narrowed.policy.http.len(), narrowed.policy.limits.memory_bytes), (1, 8 << 20));
+        assert_eq!(narrowed.policy.limits.wall_ms, whole.policy.limits.wall_ms, "more than is asked for is no less");
+        assert_ne!(narrowed.consent, whole.consent);
+        let unknown = Narrowing { without_hosts: BTreeSet::from(["api.example.org".to_owned()]), ..less };
+        let said = of(&unknown).unwrap_err().to_string();
+        assert_eq!(said, "the package asks for no host api.example.org; it asks for api.example.com, evil.example.com");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use clawhold_runtime::{BearerToken, Host, Problem};
 use clawhold_tenancy::audit::Chain;
 use clawhold_tenancy::permit::{Action, Host as HostResource, Market};
-use clawhold_tenancy::{Context, DEPTH_HEADER, Permit, Publisher, Refusal, RequestId, TenantId, TraceId};
+use clawhold_tenancy::{Context, DEPTH_HEADER, PackageName, Permit, Publisher, Refusal, RequestId, TenantId, TraceId};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -68,8 +68,21 @@ impl<A: Action> Resource<A> for Publisher {
         Chain::Host
     }
 
-    fn permit(cx: &Context, _: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
-        cx.permit_publisher::<A>()
+    fn permit(cx: &Context, path: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
+        let Some(named) = path.get("publisher") else { return cx.permit_publisher::<A>() };
+        cx.permit_of_publisher::<A>(&named.parse().map_err(|_| Refusal::Elsewhere)?)
+    }
+}
+
+impl<A: Action> Resource<A> for PackageName {
+    fn chain(&self) -> Chain<'_> {
+        Chain::Host
+    }
+
+    fn permit(cx: &Context, path: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
+        let part = |name| path.get(name).map_or("", String::as_str);
+        let package = format!("{}/{}", part("publisher"), part("name")).parse().map_err(|_| Refusal::Elsewhere)?;
+        cx.permit_package::<A>(&package)
     }
 }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use clawhold_runtime::marketplace::Narrowing;
+use clawhold_runtime::marketplace::upgrade::Channel;
 use clawhold_runtime::{Explained, Host, Install, InstallAsk, PlanView as Planned, Problem};
-use clawhold_tenancy::permit::{ListInstalls, PlanInstall, PutInstall, RemoveInstall};
+use clawhold_tenancy::permit::{ListInstalls, PlanInstall, PutInstall, RemoveInstall, RollBackInstall};
 use clawhold_tenancy::policy::{Method, Policy};
 use clawhold_tenancy::run::Denied;
-use clawhold_tenancy::{Digest, PackageName, SecretName};
+use clawhold_tenancy::{Digest, SecretName};
 use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,9 @@ pub(crate) struct PlanAsk {
     settings: Map<String, Value>,
     #[serde(default)]
     reveal: BTreeSet<SecretName>,
+    /// What it gets less of than it asks for.
+    #[serde(default)]
+    narrowing: Narrowing,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -42,6 +47,12 @@ pub(crate) struct NewInstall {
     #[serde(default)]
     reveal: BTreeSet<SecretName>,
     consent: Digest,
+    /// Which new versions are taken without asking, as long as they ask for no more than was agreed to: `pinned` for none, `patch`, `minor`.
+    #[serde(default)]
+    channel: Channel,
+    /// What it gets less of than it asks for, as the plan had it.
+    #[serde(default)]
+    narrowing: Narrowing,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -55,6 +66,8 @@ pub(crate) struct PlanView {
     secrets: Vec<SecretView>,
     policy: Policy,
     adds: Vec<String>,
+    /// What is allowed now and would not be any more.
+    removes: Vec<String>,
     /// Secrets that are not stored, or that the package cannot use as they are.
     lacks: Vec<LackView>,
     /// What the operator's configuration refuses in any case.
@@ -91,6 +104,12 @@ pub(crate) struct InstallView {
     settings: Value,
     consent: String,
     reveal: BTreeSet<SecretName>,
+    channel: String,
+    /// A newer version that asks for more than was agreed to: plan it, and put it if you agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<String>,
+    /// What it gets less of than it asks for.
+    narrowing: Narrowing,
     policy: Policy,
     revision: i64,
     created: String,
@@ -104,7 +123,9 @@ pub(crate) async fn plan(
     Named(path): Named<PackagePath>,
     Sent(ask, _): Sent<PlanAsk>,
 ) -> Answer<PlanView> {
-    let ask = asked(path.parse()?, ask.version, ask.settings, ask.reveal);
+    let PlanAsk { version, settings, reveal, narrowing } = ask;
+    let (package, settings) = (path.parse()?, Value::Object(settings));
+    let ask = InstallAsk { package, version, settings, reveal, channel: Channel::default(), narrowing };
     Ok(Json(plan_view(host.plan_install(&allowed.permit, &ask).await?)))
 }
 
@@ -116,8 +137,10 @@ pub(crate) async fn put(
     Sent(new, body): Sent<NewInstall>,
 ) -> Result<Response, Failed> {
     let expected = if_match(&headers)?;
-    let ask = asked(path.parse()?, Some(new.version), new.settings, new.reveal);
-    let put = |keep| host.put_install(&allowed.cx, &allowed.permit, &ask, &new.consent, expected, keep);
+    let NewInstall { version, settings, reveal, consent, channel, narrowing } = new;
+    let (package, settings) = (path.parse()?, Value::Object(settings));
+    let ask = InstallAsk { package, version: Some(version), settings, reveal, channel, narrowing };
+    let put = |keep| host.put_install(&allowed.cx, &allowed.permit, &ask, &consent, expected, keep);
     once(&host, &allowed, &body, shown, put).await
 }
 
@@ -154,6 +177,24 @@ pub(crate) async fn remove(
     let package = path.parse().map_err(|_| Problem::NotFound("install"))?;
     let remove = |keep| host.remove_install(&allowed.cx, &allowed.permit, &package, expected, keep);
     once(&host, &allowed, &BodyHash::none(), |()| Reply::empty(), remove).await
+}
+
+/// Nothing is to be said of it: there is one version to go back to.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RollBackAsk {}
+
+pub(crate) async fn roll_back(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<RollBackInstall>,
+    Named(path): Named<PackagePath>,
+    headers: HeaderMap,
+    Sent(RollBackAsk {}, body): Sent<RollBackAsk>,
+) -> Result<Response, Failed> {
+    let expected = if_match(&headers)?;
+    let package = path.parse().map_err(|_| Problem::NotFound("install"))?;
+    let back = |keep| host.roll_back_install(&allowed.cx, &allowed.permit, &package, expected, keep);
+    once(&host, &allowed, &body, shown, back).await
 }
 
 /// A request that nobody sends.
@@ -199,15 +240,6 @@ pub(crate) async fn explain(
     Ok(Json(ExplanationView { allowed: denied.is_none(), denied, unreachable }))
 }
 
-fn asked(
-    package: PackageName,
-    version: Option<semver::Version>,
-    settings: Map<String, Value>,
-    reveal: BTreeSet<SecretName>,
-) -> InstallAsk {
-    InstallAsk { package, version, settings: Value::Object(settings), reveal }
-}
-
 fn plan_view(planned: Planned) -> PlanView {
     let package = &planned.version.published.manifest.package;
     let secret = |secret: clawhold_runtime::SecretPlan| SecretView {
@@ -225,6 +257,7 @@ fn plan_view(planned: Planned) -> PlanView {
         secrets: planned.plan.secrets.into_iter().map(secret).collect(),
         policy: planned.plan.policy,
         adds: planned.plan.adds,
+        removes: planned.plan.removes,
         lacks: planned.lacks.into_iter().map(|(secret, problem)| LackView { secret, problem }).collect(),
         forbidden: planned.forbidden,
         skills: planned.skills.iter().map(skill_view).collect(),
@@ -241,6 +274,10 @@ fn view(install: &Install) -> InstallView {
         settings: put.settings.clone(),
         consent: put.consent.to_string(),
         reveal: put.reveal.clone(),
+        channel: put.channel.clone(),
+        held: install.held.as_ref().map(ToString::to_string),
+        // What the host wrote reads back; what somebody else did is not run.
+        narrowing: serde_json::from_str(&put.narrowing).unwrap_or_default(),
         policy: put.policy.clone(),
         revision: install.revision,
         created: rfc3339(install.created_us),

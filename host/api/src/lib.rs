@@ -4,6 +4,7 @@
 mod audit;
 mod body;
 mod gate;
+mod grants;
 mod host;
 mod installs;
 mod keys;
@@ -13,6 +14,7 @@ mod once;
 mod openapi;
 mod page;
 mod problem;
+mod publishers;
 mod quotas;
 mod routes;
 mod runs;

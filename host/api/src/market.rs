@@ -7,25 +7,28 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use clawhold_runtime::{Host, Package, Problem, PublicationPlace, PublishedPackage, SkillSpec, Stage};
+use clawhold_runtime::marketplace::index::Status;
+use clawhold_runtime::{
+    Host, Package, Problem, PublicationPlace, PublishedPackage, SkillSpec, Stage, StatusAsk, Upload, VersionStatus,
+};
 use clawhold_tenancy::PackageName;
 use clawhold_tenancy::Publisher;
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::COMPONENT_BYTES;
 use clawhold_tenancy::manifest::Manifest;
-use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
-use http::StatusCode;
+use clawhold_tenancy::permit::{Market, PublishPackage, SetPackageStatus, ShowPackage};
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderName, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::body::{Answer, Asked, BodyHash, Named, whole};
+use crate::body::{Answer, Asked, BodyHash, Named, Sent, whole};
 use crate::gate::Allowed;
 use crate::lines::{LINES, Lines};
-use crate::once::{Known, Reply, known, replayed};
+use crate::once::{Known, Reply, known, once, replayed};
 use crate::page::{Page, PageQuery, rfc3339};
 use crate::problem::Failed;
 
@@ -65,6 +68,13 @@ pub(crate) struct VersionView {
     size: u64,
     published: String,
     by: String,
+    /// What becomes of it.
+    status: Status,
+    /// Why, if it is not `active`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    advisory: String,
+    /// Whether its publisher signed it.
+    signed: bool,
     manifest: Manifest,
     skills: Vec<SkillView>,
 }
@@ -89,11 +99,58 @@ pub(crate) struct VersionQuery {
     version: Option<semver::Version>,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublishQuery {
+    /// Only say what is wrong with it. Nothing is kept.
+    #[serde(default)]
+    check: bool,
+}
+
+/// A publisher's signature over the body: a DSSE envelope.
+pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("clawhold-signature");
+
+/// What becomes of a version.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewStatus {
+    /// `yanked`: no new installs. `quarantined`: no new runs either. `revoked`: and runs that are under way end. `active` takes it back.
+    status: Status,
+    /// Why: those who have it installed read it. Not needed for `active`.
+    #[serde(default)]
+    advisory: String,
+}
+
+/// What becomes of a version.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "VersionStatus")]
+pub(crate) struct StatusView {
+    version: String,
+    status: Status,
+    /// Since when.
+    changed: String,
+}
+
+/// `{publisher}/{name}` and `{version}` of a path.
+#[derive(Deserialize)]
+pub(crate) struct VersionPath {
+    version: String,
+}
+
 pub(crate) async fn publish(
     State(host): State<Arc<Host>>,
     allowed: Allowed<PublishPackage, Publisher>,
+    Asked(query): Asked<PublishQuery>,
     request: Request,
 ) -> Result<Response, Response> {
+    let signature = match request.headers().get(SIGNATURE).map(|value| value.to_str().map(str::to_owned)) {
+        None => None,
+        Some(Ok(text)) => Some(text),
+        Some(Err(_)) => {
+            let detail = "write the envelope that `clawhold skill sign` makes, in one line".to_owned();
+            return Err(Failed(Problem::Invalid { place: SIGNATURE.to_string(), detail }).into_response());
+        }
+    };
     let told = request.headers().get(ACCEPT).is_some_and(|accept| accept == LINES);
     let place = host.place_to_publish(&allowed.permit).map_err(|problem| Failed(problem).into_response())?;
     let wasm = whole(request, COMPONENT_BYTES).await?;
@@ -107,11 +164,12 @@ pub(crate) async fn publish(
         Known::Answer(answer) => return Ok(replayed(answer)),
         Known::New(keep) => keep,
     };
+    let upload = Upload { wasm: wasm.into(), signature, check: query.check };
     if told {
-        return Ok(publish_telling(host, allowed, place, wasm.into(), keep));
+        return Ok(publish_telling(host, allowed, place, upload, keep));
     }
     let stage = watch::Sender::new(Stage::Reading);
-    let done = host.publish_telling(&allowed.cx, &allowed.permit, place, wasm.into(), stage, keep).await;
+    let done = host.publish_telling(&allowed.cx, &allowed.permit, place, upload, stage, keep).await;
     Ok(reply(&done.map_err(|problem| Failed(problem).into_response())?).into_response())
 }
 
@@ -124,14 +182,14 @@ fn publish_telling(
     host: Arc<Host>,
     allowed: Allowed<PublishPackage, Publisher>,
     place: PublicationPlace,
-    wasm: Vec<u8>,
+    upload: Upload,
     keep: Keep<PublishedPackage>,
 ) -> Response {
     let (lines, body) = Lines::channel();
     let work = async move {
         let (stage, mut seen) = watch::channel(Stage::Reading);
         let began = Instant::now();
-        let publish = host.publish_telling(&allowed.cx, &allowed.permit, place, wasm, stage, keep);
+        let publish = host.publish_telling(&allowed.cx, &allowed.permit, place, upload, stage, keep);
         tokio::pin!(publish);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let done = loop {
@@ -171,7 +229,7 @@ pub(crate) async fn list(
     Asked(page): Asked<PageQuery>,
 ) -> Answer<Page<PackageView>> {
     let limit = page.limit()?;
-    let packages = host.packages(&allowed.permit, page.after()?.as_ref(), limit).await?;
+    let packages = host.packages(&allowed.cx, &allowed.permit, page.after()?.as_ref(), limit).await?;
     let view = |package: &Package| PackageView { name: package.name.to_string(), created: rfc3339(package.created_us) };
     Ok(Json(Page::of(&packages, limit, |package| package.name.to_string(), view)))
 }
@@ -182,7 +240,7 @@ pub(crate) async fn show(
     Named(path): Named<PackagePath>,
     Asked(query): Asked<VersionQuery>,
 ) -> Answer<VersionView> {
-    let (version, skills) = host.package(&allowed.permit, &path.parse()?, query.version.as_ref()).await?;
+    let (version, skills) = host.package(&allowed.cx, &allowed.permit, &path.parse()?, query.version.as_ref()).await?;
     let published = version.published;
     Ok(Json(VersionView {
         name: published.manifest.package.name.to_string(),
@@ -191,9 +249,37 @@ pub(crate) async fn show(
         size: version.size,
         published: rfc3339(published.published_us),
         by: published.published_by,
+        status: version.status.parse().map_err(|_| Problem::Internal)?,
+        advisory: version.advisory,
+        signed: published.signature.is_some(),
         skills: skills.iter().map(skill_view).collect(),
         manifest: published.manifest,
     }))
+}
+
+pub(crate) async fn versions(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ShowPackage, Market>,
+    Named(path): Named<PackagePath>,
+) -> Answer<Page<StatusView>> {
+    let all = host.package_versions(&allowed.cx, &allowed.permit, &path.parse()?).await?;
+    Ok(Json(Page::with(all.iter().map(status_view).collect(), None)))
+}
+
+pub(crate) async fn set_status(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<SetPackageStatus, PackageName>,
+    Named(path): Named<VersionPath>,
+    Sent(new, body): Sent<NewStatus>,
+) -> Result<Response, Failed> {
+    let version = path.version.parse().map_err(|_| Problem::NotFound("package version"))?;
+    let ask = StatusAsk { version, status: new.status, advisory: new.advisory };
+    let set = |keep| host.set_status(&allowed.cx, &allowed.permit, &ask, keep);
+    once(&host, &allowed, &body, |done| Reply::json(StatusCode::OK, &status_view(done)), set).await
+}
+
+fn status_view(of: &VersionStatus) -> StatusView {
+    StatusView { version: of.version.to_string(), status: of.status, changed: rfc3339(of.changed_us) }
 }
 
 pub(crate) fn skill_view(spec: &SkillSpec) -> SkillView {

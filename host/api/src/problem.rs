@@ -100,6 +100,7 @@ impl Failed {
             Problem::Unrecorded { run } => ("unrecorded", json!({ "run": run.to_string() })),
             Problem::Consent { expected, adds } => ("consent-required", json!({ "consent": expected, "adds": adds })),
             Problem::Package(_) => ("package-refused", json!({})),
+            Problem::Faults(faults) => ("package-refused", json!({ "faults": faults.said() })),
             Problem::Quota { dimension, limit, used, reset_s, .. } => {
                 ("quota", json!({ "dimension": dimension, "limit": limit, "used": used, "reset": reset_s }))
             }
@@ -211,6 +212,16 @@ pub(crate) fn schema() -> Value {
             "kind": text("Of `skill-error`: the skill's own word"),
             "reason": { "enum": Reason::ALL, "description": "Of `run-limit`: why the run ended" },
             "remedy": text("Of `run-limit`: what would help"),
+            "faults": {
+                "type": "array",
+                "description": "Of `package-refused`: all that is wrong with the package, as far as it is found at once",
+                "items": {
+                    "type": "object",
+                    "required": ["what", "remedy"],
+                    "additionalProperties": false,
+                    "properties": { "what": { "type": "string" }, "remedy": { "type": "string" } },
+                },
+            },
             "run": { "type": "string", "format": "uuid", "description": "The run that the problem is of" },
         },
     })

@@ -11,7 +11,7 @@ use clawhold_runtime::Host;
 use clawhold_tenancy::audit::SignedHead;
 use clawhold_tenancy::permit as can;
 use clawhold_tenancy::permit::{Action, Market};
-use clawhold_tenancy::{Publisher, Role, TenantId};
+use clawhold_tenancy::{PackageName, Publisher, Role, TenantId};
 
 use serde_json::Value;
 
@@ -19,7 +19,8 @@ use crate::gate::{Resource, gate};
 use crate::openapi::{Document, Operation};
 use crate::page::{Page, PageQuery};
 use crate::{
-    audit, host, installs, keys, market, openapi, problem, quotas, runs, secrets, skills, tenants, tokens, usage,
+    audit, grants, host, installs, keys, market, openapi, problem, publishers, quotas, runs, secrets, skills, tenants,
+    tokens, usage,
 };
 
 /// What an `ETag` is.
@@ -254,6 +255,7 @@ fn routes(host: Arc<Host>) -> Routes {
                 "publishPackage",
                 "Publish a package version; with `Accept: application/x-ndjson` the answer tells how far it is",
             )
+            .query::<market::PublishQuery>()
             .takes_wasm()
             .gives::<market::Published>(201)
             .gives::<market::Published>(200)
@@ -272,6 +274,85 @@ fn routes(host: Arc<Host>) -> Routes {
             Operation::new("showPackage", "A version of a package: the newest, or the one that `version` names")
                 .query::<market::VersionQuery>()
                 .gives::<market::VersionView>(200),
+        )
+        .get::<can::ShowPackage, Market, _, _>(
+            "/v1/market/packages/{publisher}/{name}/versions",
+            market::versions,
+            Operation::new(
+                "listPackageVersions",
+                "The versions of a package, the newest first, and what becomes of each",
+            )
+            .gives::<Page<market::StatusView>>(200),
+        )
+        .put::<can::SetPackageStatus, PackageName, _, _>(
+            "/v1/market/packages/{publisher}/{name}/versions/{version}/status",
+            market::set_status,
+            Operation::new(
+                "setPackageStatus",
+                "Yank, quarantine or revoke a version, or take that back; on every node within a second",
+            )
+            .takes::<market::NewStatus>()
+            .gives::<market::StatusView>(200),
+        )
+        .get::<can::ListGrants, PackageName, _, _>(
+            "/v1/market/packages/{publisher}/{name}/grants",
+            grants::list,
+            Operation::new("listGrants", "Whom a package is granted to").gives::<Page<grants::GrantView>>(200),
+        )
+        .put::<can::GrantPackage, PackageName, _, _>(
+            "/v1/market/packages/{publisher}/{name}/grants/{grantee}",
+            grants::put,
+            Operation::new("grantPackage", "Let a tenant, or each tenant of a tier, see and install a package")
+                .takes::<grants::NewGrant>()
+                .gives::<grants::GrantView>(200),
+        )
+        .delete::<can::GrantPackage, PackageName, _, _>(
+            "/v1/market/packages/{publisher}/{name}/grants/{grantee}",
+            grants::remove,
+            Operation::new("takeGrantBack", "No new installs by them; what is installed goes on").gives_nothing(),
+        )
+        .post::<can::AddPublisher, HostResource, _, _>(
+            "/v1/market/publishers",
+            publishers::add,
+            Operation::new("addPublisher", "Register a publisher")
+                .takes::<publishers::NewPublisher>()
+                .gives::<publishers::PublisherView>(201),
+        )
+        .get::<can::ListPublishers, HostResource, _, _>(
+            "/v1/market/publishers",
+            publishers::list,
+            Operation::new("listPublishers", "The publishers and their keys")
+                .query::<PageQuery>()
+                .gives::<Page<publishers::PublisherView>>(200),
+        )
+        .get::<can::ListPublishers, Publisher, _, _>(
+            "/v1/market/publishers/{publisher}",
+            publishers::show,
+            Operation::new("showPublisher", "A publisher and its keys").gives::<publishers::PublisherView>(200),
+        )
+        .post::<can::AddPublisherKey, Publisher, _, _>(
+            "/v1/market/publishers/{publisher}/keys",
+            publishers::add_key,
+            Operation::new("addPublisherKey", "Give a publisher another key")
+                .takes::<publishers::NewKey>()
+                .gives::<publishers::PublisherView>(201),
+        )
+        .post::<can::RevokePublisherKey, Publisher, _, _>(
+            "/v1/market/publishers/{publisher}/keys/{key}/revoke",
+            publishers::revoke_key,
+            Operation::new("revokePublisherKey", "Take the trust in a publisher's key back")
+                .takes::<publishers::KeyRevocation>()
+                .gives::<publishers::PublisherView>(200),
+        )
+        .post::<can::AddOwnPublisher, TenantId, _, _>(
+            "/v1/tenants/{tenant}/publishers",
+            publishers::add_own,
+            Operation::new(
+                "addOwnPublisher",
+                "Register a publisher of the tenant's own, whose packages nobody else sees",
+            )
+            .takes::<publishers::NewPublisher>()
+            .gives::<publishers::PublisherView>(201),
         )
         .post::<can::PlanInstall, TenantId, _, _>(
             "/v1/tenants/{tenant}/installs/{publisher}/{name}/plan",
@@ -307,6 +388,16 @@ fn routes(host: Arc<Host>) -> Routes {
             Operation::new("explainRequest", "What would become of a request of an installed package; sends nothing")
                 .query::<installs::ExplainQuery>()
                 .gives::<installs::ExplanationView>(200),
+        )
+        .post::<can::RollBackInstall, TenantId, _, _>(
+            "/v1/tenants/{tenant}/installs/{publisher}/{name}/rollback",
+            installs::roll_back,
+            Operation::new(
+                "rollBackInstall",
+                "Put the version back that was installed before, with what was agreed to then",
+            )
+            .gives::<installs::InstallView>(200)
+            .conditional(),
         )
         .delete::<can::RemoveInstall, TenantId, _, _>(
             "/v1/tenants/{tenant}/installs/{publisher}/{name}",

@@ -121,11 +121,14 @@ impl Client {
         &self,
         path: &str,
         content_type: &str,
+        field: Option<(&str, &str)>,
         body: &[u8],
         mut progress: impl FnMut(&Value),
     ) -> Result<Value, Failure> {
         let request = self.agent.post(self.url(path)).header("authorization", self.bearer()?);
-        let sent = request.header("content-type", content_type).header("accept", LINES).send(body);
+        let request = request.header("content-type", content_type).header("accept", LINES);
+        let request = field.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        let sent = request.send(body);
         let answer = match sent {
             Ok(answer) if answer.headers().get("content-type").is_some_and(|kind| kind == LINES) => answer,
             // A refusal before anything began, or a host that gives one answer.

@@ -7,6 +7,7 @@ pub(crate) mod install;
 pub(crate) mod keys;
 pub(crate) mod market;
 pub(crate) mod policy;
+pub(crate) mod publisher;
 pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod tenant;

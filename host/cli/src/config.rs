@@ -48,6 +48,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Where hosts share their quotas.
     pub limiter: LimiterConfig,
+    /// The marketplace.
+    pub market: MarketConfig,
     /// Whether only pure skills may be installed and run, for any tenant. `false`.
     pub require_pure: bool,
 }
@@ -109,6 +111,31 @@ pub struct MetricsConfig {
     pub tenants: Option<usize>,
     /// Tenants that always have.
     pub always: Vec<TenantId>,
+}
+
+/// `market`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MarketConfig {
+    /// Whether packages must be signed by a key of their publisher's: `required`, or `optional`, where a signature that is there must be good.
+    pub signatures: SignaturePolicy,
+    /// Hours that a version must be old before an install follows it by itself. 72.
+    pub cool_down_h: Option<u32>,
+    /// Seconds that the signed index of packages is good: how long a host that cannot reach its database goes on running skills. 600.
+    pub index_life_s: Option<u32>,
+    /// The file that remembers the newest index that this host has seen, so that a database which is put back to an older state is not
+    /// believed. `index-seen` in the data folder.
+    pub seen_file: Option<PathBuf>,
+}
+
+/// `market.signatures`
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the key says what they mean")]
+pub enum SignaturePolicy {
+    #[default]
+    Required,
+    Optional,
 }
 
 /// `secrets`

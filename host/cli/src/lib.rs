@@ -67,9 +67,12 @@ enum Command {
     /// Create, build, test and publish skills.
     #[command(subcommand)]
     Skill(skill::Skill),
-    /// Show published packages.
+    /// Show packages, grant them, and stop what is bad.
     #[command(subcommand)]
     Market(commands::market::Market),
+    /// Register publishers and their keys.
+    #[command(subcommand)]
+    Publisher(commands::publisher::Publisher),
     /// Plan, add, list and remove a tenant's installs.
     #[command(subcommand)]
     Install(commands::install::Install),
@@ -166,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Keys(command) => client().and_then(|c| command.run(&c, out)),
         Command::Skill(command) => command.run(client, out),
         Command::Market(command) => client().and_then(|c| command.run(&c, out)),
+        Command::Publisher(command) => client().and_then(|c| command.run(&c, out)),
         Command::Install(command) => client().and_then(|c| command.run(&c, out)),
         Command::Policy(command) => client().and_then(|c| command.run(&c, out)),
         Command::Invoke(command) => client().and_then(|c| command.run(&c, out)),

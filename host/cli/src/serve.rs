@@ -6,12 +6,18 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use clawhold_capabilities::{Backends, Egress, OnLeak, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
 use clawhold_limiter::Limiter;
-use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreKeys, StoreRows};
+use clawhold_marketplace::key::SigningKey as IndexKey;
+use clawhold_marketplace::upgrade::COOL_DOWN_US;
+use clawhold_runtime::{
+    Authentic, Details, HeadFile, HeadSink, Heads, Host, INDEX_LIFE, IndexKeeping, MarketRules, Parts, Signatures,
+    StoreKeys, StoreRows,
+};
 use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::CachedSecrets;
 use clawhold_secret_store::keys::DataKeys;
@@ -26,7 +32,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::allocator::give_back_when_idle;
-use crate::config::{Config, LeakPolicy};
+use crate::config::{Config, LeakPolicy, SignaturePolicy};
+
+/// How old a version must be before an install follows it.
+const COOL_DOWN: Duration = Duration::from_micros(COOL_DOWN_US.unsigned_abs());
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
@@ -113,7 +122,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         Ok(())
     });
     // Everything that matters is committed; a thread that is still busy must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
@@ -178,7 +187,21 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
             always: config.metrics.always.iter().map(ToString::to_string).collect(),
         }),
         require_pure: config.require_pure,
+        market: MarketRules {
+            signatures: match config.market.signatures {
+                SignaturePolicy::Required => Signatures::Required,
+                SignaturePolicy::Optional => Signatures::Optional,
+            },
+            cool_down: config.market.cool_down_h.map_or(COOL_DOWN, |hours| Duration::from_hours(hours.into())),
+        },
+        index: IndexKeeping {
+            key: IndexKey::from_seed(&key.derive("market-index")),
+            seen: Some(config.market.seen_file.clone().unwrap_or_else(|| folder.join("index-seen"))),
+            life: config.market.index_life_s.map_or(INDEX_LIFE, |seconds| Duration::from_secs(seconds.into())),
+        },
+        authentic: Authentic::new(key.derive("market-rows")),
     });
+    host.open_index().await;
     tokio::spawn(give_back_when_idle(Arc::downgrade(&host)));
     Ok(host)
 }
@@ -234,7 +257,7 @@ async fn limiter(config: &Config) -> anyhow::Result<Arc<Limiter>> {
 fn heads(folder: &Path, config: &Config, key: &MasterKey) -> Heads {
     let signing = SigningKey::from_seed(&key.derive("audit-head"));
     let file = config.audit.heads_file.clone().unwrap_or_else(|| folder.join("audit-heads.ndjson"));
-    let every = std::time::Duration::from_secs(config.audit.heads_interval_s.unwrap_or(DEFAULT_HEADS_INTERVAL_S));
+    let every = Duration::from_secs(config.audit.heads_interval_s.unwrap_or(DEFAULT_HEADS_INTERVAL_S));
     let sink: Arc<dyn HeadSink> = Arc::new(HeadFile(file));
     Heads::new(signing, Some(sink), every)
 }

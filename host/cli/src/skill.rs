@@ -5,6 +5,7 @@ mod build;
 mod cases;
 mod create;
 mod inspect;
+pub(crate) mod keys;
 mod script;
 mod trial;
 
@@ -50,12 +51,36 @@ pub(crate) enum Skill {
         #[arg(default_value = ".")]
         package: PathBuf,
     },
-    /// Publish a package. Needs a publisher's token.
-    #[command(after_help = "Example:\n  clawhold skill publish hello")]
+    /// Make a publisher's key, which signs packages.
+    #[command(after_help = "Example:\n  clawhold skill keygen northwind.pem")]
+    Keygen {
+        /// The file to make. Nobody else can read it.
+        file: PathBuf,
+        /// Do not ask for a passphrase: whoever has the file can sign.
+        #[arg(long)]
+        without_passphrase: bool,
+    },
+    /// Sign a package's file; the signature goes into a file beside it.
+    #[command(after_help = "Example:\n  clawhold skill sign hello/hello.wasm --key northwind.pem")]
+    Sign {
+        /// The .wasm file.
+        package: PathBuf,
+        #[command(flatten)]
+        key: keys::KeyFrom,
+    },
+    /// Publish a package. Needs a publisher's token, and a signature: of the file beside it, or made here with `--key`.
+    #[command(
+        after_help = "Examples:\n  clawhold skill publish hello --key northwind.pem\n  clawhold skill publish hello --key northwind.pem --check"
+    )]
     Publish {
         /// A .wasm file, or a project's folder, which is built first.
         #[arg(default_value = ".")]
         package: PathBuf,
+        #[command(flatten)]
+        key: keys::KeyFrom,
+        /// Only say what is wrong with it, all at once. Nothing is published.
+        #[arg(long)]
+        check: bool,
     },
 }
 
@@ -67,7 +92,9 @@ impl Skill {
             Self::Test { project } => cases::run(&project)?,
             Self::Run(trial) => trial.run(out)?,
             Self::Inspect { package } => inspect::run(&package, out)?,
-            Self::Publish { package } => publish(&package, &client()?, out)?,
+            Self::Keygen { file, without_passphrase } => keys::keygen(&file, without_passphrase, out)?,
+            Self::Sign { package: path, key } => keys::sign_file(&path, &package(&path)?, &key, out)?,
+            Self::Publish { package, key, check } => publish(&package, &key, check, &client()?, out)?,
         }
         Ok(())
     }
@@ -93,16 +120,31 @@ pub(crate) fn build_package(project: &Path, out: &Path) -> anyhow::Result<Vec<u8
     Ok(build::build(project, Some(out))?.wasm)
 }
 
-fn publish(path: &Path, client: &Client, out: Output) -> Result<(), Failure> {
+fn publish(path: &Path, key: &keys::KeyFrom, check: bool, client: &Client, out: Output) -> Result<(), Failure> {
     let wasm = package(path)?;
+    let beside = keys::signature_file(path);
+    let signature = match key.read()? {
+        Some(key) => Some(keys::signature(&wasm, &key)?),
+        None if beside.is_file() => {
+            Some(std::fs::read_to_string(&beside).with_context(|| format!("cannot read {}", beside.display()))?)
+        }
+        // The host says what it wants.
+        None => None,
+    };
+    let signature = signature.as_deref().map(str::trim).map(|text| ("clawhold-signature", text));
     let mut line = Line::default();
-    let published = client.post_watching("market/packages", "application/wasm", &wasm, |told| {
+    let path = if check { "market/packages?check=true" } else { "market/packages" };
+    let published = client.post_watching(path, "application/wasm", signature, &wasm, |told| {
         line.show(&format!("publishing: {}, {} s", cell(&told["stage"]), cell(&told["seconds"])));
     });
     line.end();
     let published = published?;
     out.show(&published, |p| {
-        let how = if p["new"] == serde_json::json!(true) { "published" } else { "was published before, the very same" };
+        let how = match p["new"] == serde_json::json!(true) {
+            true => "published",
+            false if check => "can be published",
+            false => "was published before, the very same",
+        };
         println!("{} {} {how}  {}", cell(&p["name"]), cell(&p["version"]), cell(&p["digest"]));
         for skill in p["skills"].as_array().into_iter().flatten() {
             println!("  {}", cell(&skill["name"]));

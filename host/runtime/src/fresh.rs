@@ -82,6 +82,11 @@ pub(crate) async fn listen(host: Weak<Host>, mut changes: clawhold_store::Change
                     host.auth.forget(&id).await;
                 }
             }
+            Change::Index => {
+                if let Err(problem) = host.read_index().await {
+                    tracing::debug!(%problem, "the index that another host has changed could not be read");
+                }
+            }
             Change::Installs(id) => {
                 host.fresh.changes.fetch_add(1, Ordering::SeqCst);
                 if let Ok(id) = id.parse() {

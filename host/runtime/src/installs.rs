@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clawhold_capabilities::{Explained, explain};
-use clawhold_marketplace::{Plan, SkillSpec, plan};
+use clawhold_marketplace::index::Status;
+use clawhold_marketplace::upgrade::Channel;
+use clawhold_marketplace::{Choice, Narrowing, Plan, PlanError, SkillSpec, plan};
 use clawhold_store::PutInstall;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
@@ -17,6 +19,8 @@ use semver::Version as Number;
 use serde_json::Value;
 use tracing::Instrument;
 
+use crate::market::Viewer;
+use crate::upgrades::Before;
 use crate::{Host, Install, InstalledSkill, Problem, Version};
 
 /// What an admin wants installed.
@@ -30,6 +34,10 @@ pub struct InstallAsk {
     pub settings: Value,
     /// The secrets whose value the package may read.
     pub reveal: BTreeSet<SecretName>,
+    /// Which new versions are taken without asking.
+    pub channel: Channel,
+    /// What it gets less of than it asks for.
+    pub narrowing: Narrowing,
 }
 
 /// What an install would be.
@@ -47,6 +55,8 @@ pub struct PlanView {
     pub lacks: Vec<(SecretName, String)>,
     /// What the package asks for and the operator's configuration refuses in any case.
     pub forbidden: Vec<String>,
+    /// What could be gone back to.
+    before: Option<String>,
 }
 
 impl Host {
@@ -70,7 +80,7 @@ impl Host {
             return Err(Problem::Consent { expected: view.plan.consent.to_string(), adds: view.plan.adds });
         }
         let manifest = &view.version.published.manifest;
-        let put = PutInstall {
+        let mut put = PutInstall {
             package: ask.package.clone(),
             version: manifest.package.version.clone(),
             digest: view.version.digest,
@@ -80,7 +90,13 @@ impl Host {
             policy: view.plan.policy.clone(),
             updated_us: now_us(),
             updated_by: cx.actor.to_string(),
+            channel: ask.channel.to_string(),
+            before: view.before.clone(),
+            narrowing: narrowing_text(&ask.narrowing),
+            mac: String::new(),
         };
+        put.mac = self.authentic.install(permit.tenant(), &put);
+        self.require_good(permit.tenant(), &put).await?;
         let detail = serde_json::json!({
             "version": put.version, "digest": put.digest, "consent": put.consent,
             "policy": put.policy.digest(), "reveal": put.reveal, "adds": view.plan.adds,
@@ -178,7 +194,7 @@ impl Host {
         let mut found = Vec::new();
         for one in installed.into_iter().filter(|one| cx.may_call(&one.skill)) {
             if !known.iter().any(|(package, version, _)| *package == one.package && *version == one.version) {
-                let (_, specs) = self.find_version(&one.package, Some(&one.version)).await?;
+                let (_, specs) = self.published(&one.package, &one.version).await?;
                 known.push((one.package.clone(), one.version.clone(), specs));
             }
             let spec = known
@@ -194,7 +210,7 @@ impl Host {
     }
 
     /// Brings an install's code into memory before its first call, which then need not wait for the disk.
-    fn make_ready(self: &Arc<Self>, tenant: &TenantId, names: Vec<SkillName>) {
+    pub(crate) fn make_ready(self: &Arc<Self>, tenant: &TenantId, names: Vec<SkillName>) {
         let (host, tenant) = (Arc::clone(self), tenant.clone());
         let ready = async move {
             // All skills of a package are one component.
@@ -207,7 +223,7 @@ impl Host {
         tokio::spawn(ready.in_current_span());
     }
 
-    async fn planned(&self, tenant: &TenantId, ask: &InstallAsk) -> Result<PlanView, Problem> {
+    pub(crate) async fn planned(&self, tenant: &TenantId, ask: &InstallAsk) -> Result<PlanView, Problem> {
         if !ask.settings.is_object() {
             return Err(Problem::invalid("settings", "write a JSON object"));
         }
@@ -215,7 +231,8 @@ impl Host {
         if size > SETTINGS_BYTES {
             return Err(Problem::invalid("settings", format!("they have {size} bytes, {SETTINGS_BYTES} are allowed")));
         }
-        let (version, skills) = self.find_version(&ask.package, ask.version.as_ref()).await?;
+        let current = self.store.tenant(tenant).await?.install(&ask.package).await?;
+        let (version, skills) = self.installable(tenant, ask, current.as_ref()).await?;
         let manifest = &version.published.manifest;
         if manifest.wasi.is_some()
             && let Some(why) = self.refuses_wasi(tenant, &*self.quota_of(tenant).await?)
@@ -228,17 +245,28 @@ impl Host {
             let detail = format!("the package does not ask to read the secret {unasked}; leave it out");
             return Err(Problem::invalid("reveal", detail));
         }
-        let current = self.store.tenant(tenant).await?.install(&ask.package).await?;
         let plan = plan(
             tenant,
             manifest,
             version.digest,
-            &ask.settings,
-            &ask.reveal,
+            Choice { settings: &ask.settings, reveal: &ask.reveal, narrowing: &ask.narrowing },
             &self.ceiling,
             current.as_ref().map(|install| &install.put.policy),
         )
-        .map_err(|problem| Problem::invalid(format!("settings.{}", problem.setting), problem.to_string()))?;
+        .map_err(|problem| match &problem {
+            PlanError::Setting(setting) => {
+                Problem::invalid(format!("settings.{}", setting.setting), problem.to_string())
+            }
+            PlanError::Host { .. } => Problem::invalid("narrowing.without_hosts", problem.to_string()),
+        })?;
+        // Another version, or the same with other settings: what was there before the version that is there now stays.
+        let before = current.as_ref().and_then(|install| {
+            if install.put.digest == version.digest {
+                install.put.before.clone()
+            } else {
+                Some(Before::of(&install.put))
+            }
+        });
         let installed = current.map(|install| install.put.version);
         let ceiling = &self.backends.ceiling;
         let mut forbidden = Vec::new();
@@ -260,6 +288,47 @@ impl Host {
             };
             lacks.extend(problem.map(|problem| (name.clone(), problem)));
         }
-        Ok(PlanView { version, skills, plan, installed, lacks, forbidden })
+        Ok(PlanView { version, skills, plan, installed, lacks, forbidden, before })
     }
+
+    /// The version that would be installed, if the tenant sees it and it may be. What is installed already may be changed whatever became of
+    /// the grant, or of others' leave to install it.
+    async fn installable(
+        &self,
+        tenant: &TenantId,
+        ask: &InstallAsk,
+        current: Option<&Install>,
+    ) -> Result<(Version, Vec<SkillSpec>), Problem> {
+        let kept = current.filter(|install| ask.version.as_ref() == Some(&install.put.version));
+        if let Some(kept) = kept {
+            return self.published(&ask.package, &kept.put.version).await;
+        }
+        let found = self.visible_version(&Viewer::Tenant(tenant), &ask.package, ask.version.as_ref()).await?;
+        let version = &found.0.published.manifest.package.version;
+        let status = self.verified_index()?.status(&ask.package, version);
+        if !status.is_some_and(Status::may_install) {
+            let word = status.map_or("not in the index", Status::as_str);
+            return Err(Problem::Forbidden(format!(
+                "{} {version} is {word}: {}; choose another version",
+                ask.package, found.0.advisory
+            )));
+        }
+        Ok(found)
+    }
+}
+
+/// What would be asked for to have the install as it is, at this version.
+pub(crate) fn ask_of(put: &PutInstall, version: Option<Number>) -> Result<InstallAsk, Problem> {
+    Ok(InstallAsk {
+        package: put.package.clone(),
+        version,
+        settings: put.settings.clone(),
+        reveal: put.reveal.clone(),
+        channel: put.channel.parse().map_err(|e| Problem::internal("a channel", e))?,
+        narrowing: serde_json::from_str(&put.narrowing).map_err(|e| Problem::internal("a narrowing", e))?,
+    })
+}
+
+fn narrowing_text(narrowing: &Narrowing) -> String {
+    serde_json::to_string(narrowing).expect("it has only string keys")
 }

@@ -83,6 +83,7 @@ impl Host {
             let why = "the audit log cannot be written now, and nothing runs unrecorded; call again in a moment";
             return Err(Problem::Unavailable(why.to_owned()));
         }
+        self.require_fresh_index()?;
         let quota = self.quota_of(tenant).await?;
         let latest = started + quota.limits.within(&self.ceiling).wall();
         let limits_of = |ready: &Ready| ready.policy.limits.within(&quota.limits).within(&self.ceiling);
@@ -190,6 +191,7 @@ impl Host {
         let fuel = usage.fuel;
         usage.host_calls = journal.host_calls.saturating_add(journal.wasi_calls);
         let answer = self.judge(finished, &ready, &mut journal, &ticket, deadline).await;
+        let answer = answer.map_err(|no_answer| self.withdrawn(no_answer, &ready));
         let (answer, mut journal) = self.guarded(answer, journal, &ready).await;
         let (reason, message) = match &answer {
             Ok(_) => (Reason::Ok, String::new()),
@@ -234,6 +236,21 @@ impl Host {
         ticket.settle(fuel);
         committed?;
         answer
+    }
+}
+
+impl Host {
+    /// Says of a run that was cut because its version was revoked, that it was.
+    fn withdrawn(&self, no_answer: NoAnswer, ready: &Ready) -> NoAnswer {
+        let revoked = || self.index.state()?.by_digest(&ready.digest).map(|entry| entry.status.cancels());
+        match no_answer {
+            NoAnswer::Stopped(Reason::Cancelled, _) if revoked() == Some(true) => {
+                let (package, version) = (&ready.package, &ready.version);
+                let message = format!("{package} {version} was revoked before the run ended; install another version");
+                NoAnswer::Stopped(Reason::Cancelled, message)
+            }
+            other => other,
+        }
     }
 }
 

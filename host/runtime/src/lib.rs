@@ -6,18 +6,23 @@
 mod admission;
 mod audit;
 mod auth;
+mod authentic;
 mod details;
 mod failures;
 mod fit;
 mod fresh;
+mod grants;
 mod heads;
+mod index;
 mod installs;
 mod invoke;
 mod kept;
 mod keys;
 mod leaks;
+mod market;
 mod packages;
 mod problem;
+mod publishers;
 mod pure;
 mod quickest;
 mod quotas;
@@ -31,6 +36,7 @@ mod status;
 mod sums;
 mod tenants;
 mod tokens;
+mod upgrades;
 mod usage;
 
 use std::sync::Arc;
@@ -48,20 +54,25 @@ use tokio::sync::Semaphore;
 pub use admission::Calls;
 pub use audit::Export;
 pub use auth::BearerToken;
+pub use authentic::Authentic;
 pub use clawhold_capabilities::Explained;
+pub use clawhold_marketplace as marketplace;
 pub use clawhold_marketplace::{Plan, SecretPlan, SkillSpec};
 pub use clawhold_store::audit::{Entry, Verification};
 pub use clawhold_store::{
-    Counts as StoreCounts, Install, InstalledSkill, Package, SecretInfo, Tenant, TenantState, Token, Version,
+    Counts as StoreCounts, GrantRow, Install, InstalledSkill, Package, SecretInfo, Tenant, TenantState, Token, Version,
 };
 pub use details::{Detail, Details};
 pub use heads::{HeadFile, HeadSink, Heads};
+pub use index::{INDEX_LIFE, IndexKeeping};
 pub use installs::{InstallAsk, PlanView};
 pub use invoke::Invoked;
 pub use kept::Once;
 pub use keys::Rotated;
-pub use packages::{PublicationPlace, PublishedPackage, Stage};
+pub use market::{StatusAsk, VersionStatus};
+pub use packages::{PublicationPlace, PublishedPackage, Stage, Upload};
 pub use problem::Problem;
+pub use publishers::{KeyAsk, PublisherView};
 pub use quotas::QuotaView;
 pub use rows::{StoreKeys, StoreRows};
 pub use status::Status;
@@ -93,6 +104,31 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether no tenant may run skills on WASI.
     pub require_pure: bool,
+    /// What the marketplace asks for.
+    pub market: MarketRules,
+    /// How the index of packages is kept.
+    pub index: IndexKeeping,
+    /// What authenticates rows that decide what runs.
+    pub authentic: Authentic,
+}
+
+/// What the marketplace asks for.
+#[derive(Debug, Clone)]
+pub struct MarketRules {
+    /// Whether packages must be signed.
+    pub signatures: Signatures,
+    /// How old a version must be before an install follows it by itself.
+    pub cool_down: Duration,
+}
+
+/// Whether packages must be signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Signatures {
+    /// By a key of their publisher's.
+    #[default]
+    Required,
+    /// A signature that is there must be good, and there need not be one.
+    Optional,
 }
 
 /// One Clawhold host.
@@ -106,6 +142,9 @@ pub struct Host {
     ceiling: RunLimits,
     quotas: quotas::Effective,
     require_pure: bool,
+    market: MarketRules,
+    index: index::KeptIndex,
+    authentic: Authentic,
     fresh: Arc<fresh::Fresh>,
     auth: auth::Tokens,
     resolved: resolve::Resolved,
@@ -138,6 +177,9 @@ impl Host {
             ceiling: parts.ceiling,
             quotas: quotas::Effective::new(parts.quotas, Arc::clone(&fresh)),
             require_pure: parts.require_pure,
+            market: parts.market,
+            index: index::KeptIndex::new(parts.index),
+            authentic: parts.authentic,
             auth: auth::Tokens::new(Arc::clone(&fresh)),
             resolved: resolve::Resolved::new(Arc::clone(&fresh)),
             fresh,
@@ -154,6 +196,8 @@ impl Host {
         tokio::spawn(auth::keep_uses(Arc::downgrade(&host)));
         tokio::spawn(refused::keep_telling(Arc::downgrade(&host)));
         tokio::spawn(usage::keep(Arc::downgrade(&host)));
+        tokio::spawn(index::keep(Arc::downgrade(&host)));
+        tokio::spawn(upgrades::keep(Arc::downgrade(&host)));
         if let Some(changes) = changes {
             tokio::spawn(fresh::listen(Arc::downgrade(&host), changes));
         }

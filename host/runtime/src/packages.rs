@@ -4,12 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
-use clawhold_marketplace::{SkillSpec, check_descriptors, read};
+use clawhold_marketplace::gate::{Faults, History, check_name, check_version};
+use clawhold_marketplace::names::Known;
+use clawhold_marketplace::publisher::{Expected, verify_package};
+use clawhold_marketplace::{Package as Read, SkillSpec, check_descriptors, read};
 use clawhold_sandbox::{Budget, Payer};
 use clawhold_store::{Conflict, Publication, Store, StoreError};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
-use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
+use clawhold_tenancy::permit::PublishPackage;
 use clawhold_tenancy::quota::Allowance;
 use clawhold_tenancy::run::Reason;
 use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, Publisher, RunLimits, TraceId};
@@ -19,7 +22,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::details::{Details, SealError};
-use crate::{Host, Package, Problem, Version};
+use crate::{Host, Problem, Signatures, Version};
 
 /// A package is asked what it offers before anybody trusts it: with little time, little fuel and few host calls.
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
@@ -102,6 +105,17 @@ pub struct PublishedPackage {
     pub new: bool,
 }
 
+/// What is published.
+#[derive(Debug)]
+pub struct Upload {
+    /// The package file.
+    pub wasm: Vec<u8>,
+    /// Its publisher's signature: an envelope.
+    pub signature: Option<String>,
+    /// It is only to be said what is wrong with it.
+    pub check: bool,
+}
+
 impl Host {
     /// A place for one publication, to be taken before its file is read.
     pub fn place_to_publish(&self, permit: &Permit<PublishPackage, Publisher>) -> Result<PublicationPlace, Problem> {
@@ -129,7 +143,8 @@ impl Host {
         wasm: Vec<u8>,
     ) -> Result<PublishedPackage, Problem> {
         let place = self.place_to_publish(permit)?;
-        self.publish_telling(cx, permit, place, wasm, watch::Sender::new(Stage::Reading), Keep::nothing()).await
+        let upload = Upload { wasm, signature: None, check: false };
+        self.publish_telling(cx, permit, place, upload, watch::Sender::new(Stage::Reading), Keep::nothing()).await
     }
 
     /// The same, and tells how far it is: compiling a large runtime takes half a minute.
@@ -138,14 +153,14 @@ impl Host {
         cx: &Context,
         permit: &Permit<PublishPackage, Publisher>,
         place: PublicationPlace,
-        wasm: Vec<u8>,
+        upload: Upload,
         stage: watch::Sender<Stage>,
         keep: Keep<PublishedPackage>,
     ) -> Result<PublishedPackage, Problem> {
         let (host, cx, permit) = (Arc::clone(self), cx.clone(), permit.clone());
         let publish = async move {
             let _held = place;
-            host.publish_to_the_end(&cx, &permit, wasm, &stage, keep).await
+            host.publish_to_the_end(&cx, &permit, upload, &stage, keep).await
         };
         tokio::spawn(publish.in_current_span()).await.map_err(|e| Problem::internal("a publication was lost", e))?
     }
@@ -154,10 +169,11 @@ impl Host {
         &self,
         cx: &Context,
         permit: &Permit<PublishPackage, Publisher>,
-        wasm: Vec<u8>,
+        upload: Upload,
         stage: &watch::Sender<Stage>,
         keep: Keep<PublishedPackage>,
     ) -> Result<PublishedPackage, Problem> {
+        let Upload { wasm, signature, check } = upload;
         let (package, wasm) = tokio::task::spawn_blocking(move || read(&wasm).map(|package| (package, wasm)))
             .await
             .map_err(|e| Problem::internal("a package could not be read", e))??;
@@ -170,77 +186,102 @@ impl Host {
                 name.publisher()
             )));
         }
-        if let Some(there) = self.store.system("look up a version").await?.version(name, version).await? {
+        if let Some(there) = self.store.system("look up a version").await?.version(name, version).await?
+            && !check
+        {
             return published_before(there, package.digest);
         }
-
-        let payer = payer_of(permit.resource());
-        let described = self.describe(&wasm, &package.manifest.limits(), payer, stage).await;
-        if let Err(Problem::Package(_)) = described {
-            // What is refused leaves nothing behind, or a publisher could fill the disk with it.
-            self.sandbox.discard(package.digest).await;
-        }
-        let described = described?;
-        stage.send_replace(Stage::Storing);
-        let publication = Publication {
-            manifest: package.manifest.clone(),
-            descriptors: serde_json::to_string(&described).map_err(|e| Problem::internal("descriptors", e))?,
-            published_us: now_us(),
-            published_by: cx.actor.to_string(),
+        let mut faults = self.faults(&package, signature.as_deref()).await?;
+        // Code that nobody answers for is not run, not even to be asked.
+        let described = if faults.said().is_empty() || check && !self.must_be_signed(signature.as_deref()) {
+            let payer = payer_of(permit.resource());
+            let described = self.describe(&wasm, &package.manifest.limits(), payer, stage).await;
+            if let Err(Problem::Package(why)) = &described {
+                // What is refused leaves nothing behind, or a publisher could fill the disk with it.
+                self.sandbox.discard(package.digest).await;
+                faults.check(Err::<(), _>(why));
+            }
+            match described {
+                Err(Problem::Package(_)) => Vec::new(),
+                described => described?,
+            }
+        } else {
+            Vec::new()
         };
-        let detail = serde_json::json!({
-            "digest": package.digest,
-            "skills": described.iter().map(|skill| skill.name.as_str()).collect::<Vec<_>>(),
-        });
-        let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
-        let event = self.details.seal(Chain::Host, event).await?;
+        if let Err(faults) = faults.into_result() {
+            self.sandbox.discard(package.digest).await;
+            return Err(Problem::Faults(faults));
+        }
         let done = PublishedPackage {
             name: name.clone(),
             version: version.clone(),
             digest: package.digest,
             skills: described,
-            new: true,
+            new: !check,
         };
-        let mut tx = self.store.system_write("publish a package").await?;
-        tx.publish(&publication, &wasm).await?;
+        if check {
+            self.sandbox.discard(package.digest).await;
+            return Ok(done);
+        }
+        stage.send_replace(Stage::Storing);
+        let mut publication = Publication {
+            manifest: package.manifest.clone(),
+            descriptors: serde_json::to_string(&done.skills).map_err(|e| Problem::internal("descriptors", e))?,
+            published_us: now_us(),
+            published_by: cx.actor.to_string(),
+            signature,
+            mac: String::new(),
+        };
+        publication.mac = self.authentic.version(&package.digest, &publication);
+        let detail = serde_json::json!({
+            "digest": package.digest,
+            "skills": done.skills.iter().map(|skill| skill.name.as_str()).collect::<Vec<_>>(),
+            "signed": publication.signature.is_some(),
+        });
+        let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
+        let event = self.details.seal(Chain::Host, event).await?;
+        let (mut tx, counter) = self.change_index("publish a package").await?;
+        // Of two that publish the same version at once one has been faster.
+        if let Some(there) = tx.version(name, version).await? {
+            return published_before(there, package.digest);
+        }
+        tx.publish(&publication, &wasm, counter).await?;
+        self.sign_index(&mut tx, counter).await?;
         self.keep_on_the_host(&mut tx, keep, &done).await?;
         tx.commit(event).await?;
+        self.read_index().await?;
         Ok(done)
     }
 
-    /// Published packages behind `after`, by name.
-    pub async fn packages(
-        &self,
-        _permit: &Permit<ShowPackage, Market>,
-        after: Option<&PackageName>,
-        limit: u32,
-    ) -> Result<Vec<Package>, Problem> {
-        Ok(self.store.system("list packages").await?.packages(after, limit).await?)
+    /// What is wrong with a package, as far as it is known without running anything of it.
+    async fn faults(&self, package: &Read, signature: Option<&str>) -> Result<Faults, Problem> {
+        let (name, version) = (&package.manifest.package.name, &package.manifest.package.version);
+        let mut faults = Faults::new();
+        let index = self.verified_index()?;
+        let published: Vec<Number> = index.versions(name).iter().map(|entry| entry.version.clone()).collect();
+        check_version(version, History { published: &published, deleted: false }, &mut faults);
+        if published.is_empty() {
+            let names = self.store.system("read the names of packages").await?.package_names().await?;
+            check_name(name, &Known::new(self.publisher_names().await?, names), &mut faults);
+        }
+        match self.publisher_of(&name.publisher()).await {
+            Ok(publisher) if self.must_be_signed(signature) => {
+                let expected = Expected { package: name, version, digest: &package.digest };
+                faults.check(verify_package(signature, &publisher.keys, expected, now_us()));
+            }
+            Ok(_) => {}
+            Err(Problem::NotFound(_)) => faults.add(
+                format!("there is no publisher {}", name.publisher()),
+                "ask the operator to register it with `clawhold publisher add`",
+            ),
+            Err(problem) => return Err(problem),
+        }
+        Ok(faults)
     }
 
-    /// One version of a package, or its latest, with what it offers.
-    pub async fn package(
-        &self,
-        _permit: &Permit<ShowPackage, Market>,
-        name: &PackageName,
-        version: Option<&Number>,
-    ) -> Result<(Version, Vec<SkillSpec>), Problem> {
-        self.find_version(name, version).await
-    }
-
-    pub(crate) async fn find_version(
-        &self,
-        name: &PackageName,
-        version: Option<&Number>,
-    ) -> Result<(Version, Vec<SkillSpec>), Problem> {
-        let mut tx = self.store.system("look up a package").await?;
-        let found = match version {
-            Some(number) => tx.version(name, number).await?,
-            None => tx.latest_version(name).await?,
-        };
-        let found = found.ok_or(Problem::NotFound("package version"))?;
-        let skills = skills_of(&found)?;
-        Ok((found, skills))
+    /// Whether a signature decides: it always does where there is one.
+    pub(crate) fn must_be_signed(&self, signature: Option<&str>) -> bool {
+        self.market.signatures == Signatures::Required || signature.is_some()
     }
 
     /// Compiles a component and asks it what it offers, with no tenant, no secrets and no network.

@@ -1,5 +1,6 @@
 //! Why a use-case was not done, in terms that every face of the host renders.
 
+use clawhold_marketplace::gate::Faults;
 use clawhold_marketplace::{DescriptorError, PackageError};
 use clawhold_sandbox::LoadError;
 use clawhold_secret_store::SecretError;
@@ -49,6 +50,9 @@ pub enum Problem {
     /// A package was refused.
     #[error("{0}")]
     Package(String),
+    /// The same, with all that is wrong with it.
+    #[error("{0}")]
+    Faults(Faults),
     /// A quota is used up.
     #[error("the tenant uses {used} of {limit} {dimension}; {}", then(*reset_s, *window_s))]
     Quota {

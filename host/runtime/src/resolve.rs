@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clawhold_capabilities::{RunHost, agent_of};
+use clawhold_marketplace::publisher::{Expected, verify_package};
 use clawhold_marketplace::{Schema, SkillSpec};
 use clawhold_sandbox::Skill;
+use clawhold_store::{PutInstall, StoreError};
 use clawhold_tenancy::policy::Policy;
 use clawhold_tenancy::{Digest, PackageName, SkillName, TenantId};
 use http::HeaderValue;
@@ -14,8 +17,9 @@ use moka::future::Cache;
 use tracing::Instrument;
 
 use crate::admission::Ticket;
+use crate::authentic::same;
 use crate::fresh::{Believed, Fresh, Seen};
-use crate::packages::{payer_of, skills_of};
+use crate::packages::payer_of;
 use crate::{Host, Problem};
 
 /// Resolved skills kept, those that do not exist included.
@@ -70,6 +74,15 @@ impl Resolved {
         self.ready.get(&(tenant.clone(), skill.clone())).await?.value
     }
 
+    /// Forgets what is known of a package's installs, whoever's.
+    pub(crate) fn forget_package(&self, package: &PackageName) {
+        let package = package.clone();
+        let is_of =
+            move |_: &Key, seen: &Seen<Ready>| seen.value.as_ref().is_some_and(|ready| ready.package == package);
+        let asked = self.ready.invalidate_entries_if(is_of);
+        debug_assert!(asked.is_ok(), "the cache was built to support this");
+    }
+
     pub(crate) fn forget_all(&self) {
         self.ready.invalidate_all();
     }
@@ -84,6 +97,11 @@ impl Resolved {
 }
 
 impl Host {
+    /// Forgets what is ready to run, as after a start.
+    pub fn forget_resolved(&self) {
+        self.resolved.forget_all();
+    }
+
     /// The same, for a caller who waits until a deadline. What was begun goes on: it may have to be compiled, and the next call
     /// finds it done. It keeps the caller's ticket so long, so that nobody has more look-ups under way than runs.
     pub(crate) async fn resolve_in_time(
@@ -123,6 +141,7 @@ impl Host {
         let found = found.map_err(|shared: Arc<Problem>| match &*shared {
             Problem::Unavailable(why) => Problem::Unavailable(why.clone()),
             Problem::Package(why) => Problem::Package(why.clone()),
+            Problem::Forbidden(why) => Problem::Forbidden(why.clone()),
             _ => Problem::Internal,
         })?;
         found.value.ok_or(Problem::NotFound("skill"))
@@ -133,18 +152,27 @@ impl Host {
             return Ok(None);
         };
         let put = install.put;
+        self.require_good(tenant, &put).await?;
         let specs = self.specs(&put.package, &put.version, put.digest).await?;
         if !specs.0.contains_key(skill) {
             return Err(Problem::internal("an installed skill is not in its package", skill));
         }
         let store = self.store.clone();
         let digest = put.digest;
+        let was_changed = Arc::new(AtomicBool::new(false));
+        let changed = Arc::clone(&was_changed);
         let wasm = async move {
             let mut tx = store.system("read a component").await?;
-            tx.component(&digest).await?.ok_or_else(|| anyhow::anyhow!("the component {digest} is gone"))
+            let read = tx.component(&digest).await;
+            changed.store(matches!(read, Err(StoreError::Corrupt { .. })), Ordering::Relaxed);
+            read?.ok_or_else(|| anyhow::anyhow!("the component {digest} is gone"))
         };
         let payer = payer_of(&put.package.publisher());
-        let component = self.sandbox.load(payer, digest, wasm).await?;
+        let loaded = self.sandbox.load(payer, digest, wasm).await;
+        if was_changed.load(Ordering::Relaxed) {
+            return Err(self.tampered(format!("component:{digest}"), "its bytes are not those of its digest").await);
+        }
+        let component = loaded?;
         Ok(Some(Arc::new(Ready {
             agent: agent_of(&put.package, &put.version),
             package: put.package,
@@ -159,6 +187,44 @@ impl Host {
         })))
     }
 
+    /// What is checked of an install before its code is brought into memory, and not with each call: that the row is what this host wrote,
+    /// that the file is the one which the index names, that it may run, and that its publisher's signature still counts.
+    pub(crate) async fn require_good(&self, tenant: &TenantId, put: &PutInstall) -> Result<(), Problem> {
+        let PutInstall { package, version, digest, .. } = put;
+        if !same(&put.mac, &self.authentic.install(tenant, put)) {
+            return Err(self
+                .tampered(format!("install:{tenant}/{package}"), "its row is not what the host wrote")
+                .await);
+        }
+        let index = self.verified_index()?;
+        let entry = index.get(package, version).filter(|entry| entry.digest == *digest);
+        let Some(entry) = entry else {
+            return Err(self.tampered(format!("install:{tenant}/{package}"), "the index has no such file").await);
+        };
+        let (found, _) = self.published(package, version).await?;
+        if !entry.status.may_run() {
+            return Err(Problem::Forbidden(format!(
+                "{package} {version} is {}: {}; install another version, or remove it",
+                entry.status.as_str(),
+                found.advisory
+            )));
+        }
+        if self.must_be_signed(found.published.signature.as_deref()) {
+            let publisher = self.publisher_of(&package.publisher()).await?;
+            let expected = Expected { package, version, digest };
+            let signed = verify_package(
+                found.published.signature.as_deref(),
+                &publisher.keys,
+                expected,
+                found.published.published_us,
+            );
+            if let Err(why) = signed {
+                return Err(Problem::Forbidden(format!("{package} {version} does not run: {why}")));
+            }
+        }
+        Ok(())
+    }
+
     async fn specs(
         &self,
         package: &PackageName,
@@ -168,13 +234,15 @@ impl Host {
         if let Some(known) = self.resolved.packages.get(&digest).await {
             return Ok(known);
         }
-        let found = self.store.system("look up a package").await?.version(package, version).await?;
-        let found = found.ok_or_else(|| Problem::internal("an installed package is gone", package))?;
+        let (_, skills) = self.published(package, version).await.map_err(|problem| match problem {
+            Problem::NotFound(_) => Problem::internal("an installed package is gone", package),
+            other => other,
+        })?;
         let compile = |spec: SkillSpec| {
             let both = Schema::compile(&spec.input_schema).and_then(|i| Ok((i, Schema::compile(&spec.output_schema)?)));
             both.map(|both| (spec.name, both)).map_err(|e| Problem::internal("a stored schema is damaged", e))
         };
-        let specs = skills_of(&found)?.into_iter().map(compile).collect::<Result<HashMap<_, _>, _>>()?;
+        let specs = skills.into_iter().map(compile).collect::<Result<HashMap<_, _>, _>>()?;
         let specs = Arc::new(Specs(specs));
         self.resolved.packages.insert(digest, Arc::clone(&specs)).await;
         Ok(specs)

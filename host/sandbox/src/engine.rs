@@ -20,6 +20,7 @@ use crate::artifacts::{Artifacts, Counts};
 use crate::compile::CompilerLimits;
 use crate::gate::Gate;
 use crate::linkers::Linkers;
+use crate::run::Cuts;
 use crate::slots::Slots;
 
 /// How often a computing guest is interrupted to look at its deadline and to let others run. 1 ms: ten times
@@ -121,7 +122,7 @@ pub struct Sandbox<T: Send + 'static> {
     /// Turns at giving back much memory, which the kernel does in one go.
     pub(crate) clearings: Arc<Gate>,
     pub(crate) clock: Arc<Clock>,
-    cut: watch::Sender<bool>,
+    cut: watch::Sender<Cuts>,
     guests: Guests,
 }
 
@@ -154,7 +155,7 @@ impl<T: Send + 'static> Sandbox<T> {
             chores: Gate::of_turns(LONGEST_CHORE),
             clearings: Gate::of_turns(LONGEST_CLEARING),
             clock,
-            cut: watch::Sender::new(false),
+            cut: watch::Sender::default(),
             guests: Guests(Some(guests)),
         })
     }
@@ -185,10 +186,16 @@ impl<T: Send + 'static> Sandbox<T> {
 
     /// Ends every run that is under way, and every one that begins from now on.
     pub fn cut(&self) {
-        self.cut.send_replace(true);
+        self.cut.send_modify(|cuts| cuts.all = true);
     }
 
-    pub(crate) fn cut_signal(&self) -> watch::Receiver<bool> {
+    /// Ends the runs of these components, and lets none of them begin; those that were withdrawn before and are not among them may run again.
+    pub fn withdraw(&self, components: impl IntoIterator<Item = Digest>) {
+        let withdrawn = components.into_iter().collect();
+        self.cut.send_modify(|cuts| cuts.withdrawn = withdrawn);
+    }
+
+    pub(crate) fn cut_signal(&self) -> watch::Receiver<Cuts> {
         self.cut.subscribe()
     }
 

@@ -1,5 +1,6 @@
 //! One run: a fresh instance, one call, an end.
 
+use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -89,6 +90,21 @@ pub struct Budget {
     pub memory: Arc<Allowance>,
 }
 
+/// What is not to go on.
+#[derive(Debug, Default)]
+pub(crate) struct Cuts {
+    /// Nothing at all.
+    pub(crate) all: bool,
+    /// These components.
+    pub(crate) withdrawn: HashSet<Digest>,
+}
+
+impl Cuts {
+    fn cut(&self, component: Digest) -> bool {
+        self.all || (!self.withdrawn.is_empty() && self.withdrawn.contains(&component))
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Finished<T, O> {
@@ -158,7 +174,7 @@ impl<T: Send + 'static> Sandbox<T> {
                     Err(Reason::Cancelled)
                 }
             },
-            _ = cut.wait_for(|cut| *cut) => Err(Reason::Cancelled),
+            _ = cut.wait_for(|cuts| cuts.all) => Err(Reason::Cancelled),
         }
     }
 
@@ -196,7 +212,7 @@ impl<T: Send + 'static> Sandbox<T> {
         });
         let never = AtomicU32::new(u32::MAX);
         let typical_us = if pace.may_be_quick { &pace.typical_us } else { &never };
-        let mut finished = self.guarded(slot, budget, host, typical_us, enter).await;
+        let mut finished = self.guarded(slot, budget, host, (pace.digest, typical_us), enter).await;
         if let Ok(Ok(output)) = &finished.outcome
             && output.len() as u64 > most
         {
@@ -213,6 +229,7 @@ impl<T: Send + 'static> Sandbox<T> {
         budget: Budget,
         host: T,
     ) -> Finished<T, Vec<Descriptor>> {
+        let digest = skill.digest;
         let enter: Enter<T, Vec<Descriptor>> = Box::new(move |store| {
             Box::pin(async move {
                 let guest = skill.exports.instantiate_async(&mut *store).await?;
@@ -220,10 +237,10 @@ impl<T: Send + 'static> Sandbox<T> {
             })
         });
         // Nobody waits for this one, and it is the first time that the code runs at all.
-        self.guarded(slot, budget, host, &AtomicU32::new(u32::MAX), enter).await
+        self.guarded(slot, budget, host, (digest, &AtomicU32::new(u32::MAX)), enter).await
     }
 
-    fn store(&self, budget: &Budget, host: T, turn: &Arc<Turn>) -> Store<Guest<T>> {
+    fn store(&self, budget: &Budget, digest: Digest, host: T, turn: &Arc<Turn>) -> Store<Guest<T>> {
         let limits = &budget.limits;
         let meter = Meter::new(limits, Arc::clone(&budget.memory));
         let mut store = Store::new(&self.engine, Guest { meter, stopped: None, engine: self.engine.clone(), host });
@@ -234,7 +251,7 @@ impl<T: Send + 'static> Sandbox<T> {
         store.set_max_component_handles(limits.handles as usize);
         let (deadline, turn, cut) = (budget.deadline, Arc::clone(turn), self.cut_signal());
         store.epoch_deadline_callback(move |store| {
-            if *cut.borrow() {
+            if cut.borrow().cut(digest) {
                 return Err(Stop(Reason::Cancelled).into());
             }
             if let Some(reason) = store.data().stopped {
@@ -266,7 +283,7 @@ impl<T: Send + 'static> Sandbox<T> {
         slot: Slot,
         budget: Budget,
         host: T,
-        typical_us: &AtomicU32,
+        (digest, typical_us): (Digest, &AtomicU32),
         enter: Enter<T, O>,
     ) -> Finished<T, O> {
         let started = budget.started;
@@ -276,17 +293,18 @@ impl<T: Send + 'static> Sandbox<T> {
         let place = AtGate(Arc::clone(&turn));
         let waited = tokio::select! {
             biased;
+            // First: a component that was withdrawn does not begin, however free the processor is.
+            _ = cut.wait_for(|cuts| cuts.cut(digest)) => Err(Reason::Cancelled),
             waited = tokio::time::timeout_at(budget.deadline.into(), poll_fn(|cx| turn.poll_acquire(cx))) => {
                 waited.map_err(|_elapsed| Reason::Deadline)
             }
-            _ = cut.wait_for(|cut| *cut) => Err(Reason::Cancelled),
         };
         if let Err(reason) = waited {
             let usage = Usage { duration_us: elapsed(started), ..Usage::default() };
             return Finished { outcome: Err(stopped(reason, None)), usage, host: Some(host) };
         }
         let quick = typical_us.load(Ordering::Relaxed) <= QUICK_US;
-        let mut run = Box::pin(self.run(slot, place, budget, host, cut, enter));
+        let mut run = Box::pin(self.run(slot, place, budget, host, (digest, cut), enter));
         let began = Instant::now();
         let first = if quick {
             turn.borrow(true);
@@ -322,10 +340,10 @@ impl<T: Send + 'static> Sandbox<T> {
         place: AtGate,
         budget: Budget,
         host: T,
-        mut cut: watch::Receiver<bool>,
+        (digest, mut cut): (Digest, watch::Receiver<Cuts>),
         enter: Enter<T, O>,
     ) -> impl Future<Output = Finished<T, O>> + Send + use<T, O> {
-        let mut store = self.store(&budget, host, &place.0);
+        let mut store = self.store(&budget, digest, host, &place.0);
         let clearings = Arc::clone(&self.clearings);
         let running = Running::begin(&self.clock);
         async move {
@@ -337,7 +355,7 @@ impl<T: Send + 'static> Sandbox<T> {
                     budget.deadline.into(),
                     Gated::new(Arc::clone(&place.0), enter(&mut store)),
                 ) => ended.map_err(|_elapsed| Reason::Deadline),
-                _ = cut.wait_for(|cut| *cut) => Err(Reason::Cancelled),
+                _ = cut.wait_for(|cuts| cuts.cut(digest)) => Err(Reason::Cancelled),
             };
             let limits = &budget.limits;
             let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));

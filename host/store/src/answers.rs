@@ -1,10 +1,11 @@
 //! Answers that are kept for requests with an `Idempotency-Key`: written by the transaction that did what was asked, so that a
 //! repeat either finds the first answer or finds that nothing was done.
 
-use clawhold_tenancy::TokenId;
 use clawhold_tenancy::audit::Chain;
+use clawhold_tenancy::{TenantId, TokenId};
 use sqlx::AnyConnection;
 
+use crate::driver;
 use crate::error::failed;
 use crate::fields::Fields;
 use crate::{Conflict, Store, StoreError, SystemTx, TenantTx, Write};
@@ -65,6 +66,13 @@ impl SystemTx<Write> {
     /// Keeps an answer with what this transaction does; [`Conflict::Answer`] if a request with this key was faster.
     pub async fn keep_answer(&mut self, answer: &KeptAnswer) -> Result<(), StoreError> {
         keep(&mut self.tx, Chain::Host.name(), answer).await
+    }
+
+    /// The same for a request that is about a tenant.
+    pub async fn keep_answer_of(&mut self, tenant: &TenantId, answer: &KeptAnswer) -> Result<(), StoreError> {
+        driver::bind(&mut self.tx, tenant.as_str()).await?;
+        keep(&mut self.tx, tenant.as_str(), answer).await?;
+        driver::bind(&mut self.tx, Chain::Host.name()).await
     }
 }
 

@@ -120,7 +120,8 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. })
     }
 
-    pub(crate) fn corrupt(what: impl Into<String>, why: impl fmt::Display) -> Self {
+    /// What is stored is not what this host would have written.
+    pub fn corrupt(what: impl Into<String>, why: impl fmt::Display) -> Self {
         Self::Corrupt { what: what.into(), why: why.to_string() }
     }
 }

@@ -35,6 +35,14 @@ pub struct PutInstall {
     pub updated_us: i64,
     /// Who did it.
     pub updated_by: String,
+    /// Which new versions are taken without asking, in the marketplace's word.
+    pub channel: String,
+    /// What authenticates all of this, by whoever puts it.
+    pub mac: String,
+    /// What was installed before, to go back to: JSON.
+    pub before: Option<String>,
+    /// What the admin allows less of than the package asks for: JSON.
+    pub narrowing: String,
 }
 
 /// An install.
@@ -46,6 +54,8 @@ pub struct Install {
     pub revision: i64,
     /// When it was first put, in microseconds since 1970.
     pub created_us: i64,
+    /// The newest version that asks for more than was agreed to, and of which the tenant was told.
+    pub held: Option<Version>,
 }
 
 /// A skill that a tenant can call.
@@ -116,6 +126,18 @@ impl<M> TenantTx<M> {
             .collect()
     }
 
+    /// Installs that follow new versions by themselves, by package.
+    pub async fn following(&mut self) -> Result<Vec<Install>, StoreError> {
+        sqlx::query("SELECT * FROM installs WHERE tenant_id = $1 AND channel <> 'pinned' ORDER BY package")
+            .bind(self.tenant.as_str())
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list installs that follow"))?
+            .iter()
+            .map(parse)
+            .collect()
+    }
+
     /// Callable skills behind `after`, by name, at most `limit`.
     pub async fn skills(&mut self, after: Option<&SkillName>, limit: u32) -> Result<Vec<InstalledSkill>, StoreError> {
         sqlx::query(
@@ -162,11 +184,13 @@ impl TenantTx<Write> {
         self.require_revision(&put.package, expected).await?;
         sqlx::query(
             "INSERT INTO installs (tenant_id, package, version, digest, settings, consent, reveal, policy, revision, \
-             created_us, updated_us, updated_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) \
+             created_us, updated_us, updated_by, channel, mac, before, narrowing) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15) \
              ON CONFLICT (tenant_id, package) DO UPDATE SET version = excluded.version, digest = excluded.digest, \
              settings = excluded.settings, consent = excluded.consent, reveal = excluded.reveal, \
              policy = excluded.policy, revision = excluded.revision, updated_us = excluded.updated_us, \
-             updated_by = excluded.updated_by",
+             updated_by = excluded.updated_by, channel = excluded.channel, mac = excluded.mac, before = excluded.before, \
+             narrowing = excluded.narrowing, held = NULL",
         )
         .bind(self.tenant.as_str())
         .bind(put.package.as_str())
@@ -179,6 +203,10 @@ impl TenantTx<Write> {
         .bind(revision)
         .bind(put.updated_us)
         .bind(put.updated_by.as_str())
+        .bind(put.channel.as_str())
+        .bind(put.mac.as_str())
+        .bind(put.before.as_deref())
+        .bind(put.narrowing.as_str())
         .execute(&mut *self.tx)
         .await
         .map_err(failed("put an install"))?;
@@ -193,6 +221,22 @@ impl TenantTx<Write> {
             self.offer(skill, &put.package).await?;
         }
         Ok(revision)
+    }
+
+    /// Notes that a version is held, because it asks for more; `false` if that was noted, or the install has another revision by now.
+    pub async fn hold(&mut self, package: &PackageName, revision: i64, version: &Version) -> Result<bool, StoreError> {
+        let held = sqlx::query(
+            "UPDATE installs SET held = $4 WHERE tenant_id = $1 AND package = $2 AND revision = $3 \
+             AND (held IS NULL OR held <> $4)",
+        )
+        .bind(self.tenant.as_str())
+        .bind(package.as_str())
+        .bind(revision)
+        .bind(version.to_string())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(failed("hold a version"))?;
+        Ok(held.rows_affected() > 0)
     }
 
     /// Removes an install and its skills; `false` if there is none.
@@ -259,7 +303,12 @@ fn parse(row: &AnyRow) -> Result<Install, StoreError> {
             policy: fields.json("policy")?,
             updated_us: fields.integer("updated_us")?,
             updated_by: fields.text("updated_by")?,
+            channel: fields.text("channel")?,
+            mac: fields.text("mac")?,
+            before: fields.optional("before")?,
+            narrowing: fields.text("narrowing")?,
         },
+        held: fields.optional_id("held")?,
         revision: fields.integer("revision")?,
         created_us: fields.integer("created_us")?,
     })

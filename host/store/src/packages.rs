@@ -1,7 +1,7 @@
 //! Published packages: what the marketplace holds, the same for every tenant. A version, once published, is final.
 
 use clawhold_tenancy::manifest::Manifest;
-use clawhold_tenancy::{Digest, PackageName};
+use clawhold_tenancy::{Digest, PackageName, Publisher, TenantId};
 use semver::Version as Number;
 use sqlx::any::AnyRow;
 
@@ -29,6 +29,10 @@ pub struct Publication {
     pub published_us: i64,
     /// Who did it.
     pub published_by: String,
+    /// The publisher's signature, if there is one: an envelope in the marketplace's form.
+    pub signature: Option<String>,
+    /// What authenticates all of this, by whoever publishes it.
+    pub mac: String,
 }
 
 /// What publishing came to.
@@ -51,6 +55,10 @@ pub struct Version {
     pub size: u64,
     /// What was published.
     pub published: Publication,
+    /// What becomes of it, in the marketplace's word.
+    pub status: String,
+    /// Why, for those who have it installed.
+    pub advisory: String,
 }
 
 impl<M> SystemTx<M> {
@@ -63,11 +71,59 @@ impl<M> SystemTx<M> {
             .await
             .map_err(failed("list packages"))?
             .iter()
-            .map(|row| {
-                let fields = Fields::of("packages", row);
-                Ok(Package { name: fields.id("name")?, created_us: fields.integer("created_us")? })
-            })
+            .map(package)
             .collect()
+    }
+
+    /// The same of one publisher.
+    pub async fn packages_of(
+        &mut self,
+        publisher: &Publisher,
+        after: Option<&PackageName>,
+        limit: u32,
+    ) -> Result<Vec<Package>, StoreError> {
+        // Behind the slash comes 0x30 or more, so 0x30 in its place is above all of them.
+        let from = after.map_or_else(|| format!("{publisher}/"), ToString::to_string);
+        sqlx::query(
+            "SELECT name, created_us FROM packages WHERE name > $1 AND name > $2 AND name < $3 ORDER BY name LIMIT $4",
+        )
+        .bind(from)
+        .bind(format!("{publisher}/"))
+        .bind(format!("{publisher}0"))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed("list a publisher's packages"))?
+        .iter()
+        .map(package)
+        .collect()
+    }
+
+    /// The same of those that a tenant may see: granted to it or its tier, or its own.
+    pub async fn packages_for(
+        &mut self,
+        tenant: &TenantId,
+        tier: &str,
+        after: Option<&PackageName>,
+        limit: u32,
+    ) -> Result<Vec<Package>, StoreError> {
+        sqlx::query(
+            "SELECT name, created_us FROM packages WHERE name > $3 AND name IN (\
+             SELECT package FROM grants WHERE grantee IN ($1, $2) UNION \
+             SELECT packages.name FROM publishers JOIN packages ON packages.name > publishers.name || '/' \
+             AND packages.name < publishers.name || '0' WHERE publishers.owner = $4) ORDER BY name LIMIT $5",
+        )
+        .bind(format!("tenant:{tenant}"))
+        .bind(format!("tier:{tier}"))
+        .bind(after.map_or("", PackageName::as_str))
+        .bind(tenant.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed("list a tenant's packages"))?
+        .iter()
+        .map(package)
+        .collect()
     }
 
     /// One version.
@@ -136,9 +192,14 @@ impl<M> SystemTx<M> {
 }
 
 impl SystemTx<Write> {
-    /// Publishes a version. The same once more is fine; the same number with another component is
+    /// Publishes a version under this counter of the index, which is locked. The same once more is fine; the same number with another component is
     /// [`Conflict::Version`].
-    pub async fn publish(&mut self, publication: &Publication, component: &[u8]) -> Result<Published, StoreError> {
+    pub async fn publish(
+        &mut self,
+        publication: &Publication,
+        component: &[u8],
+        counter: i64,
+    ) -> Result<Published, StoreError> {
         let package = &publication.manifest.package.name;
         let version = &publication.manifest.package.version;
         let digest = Digest::of(component);
@@ -168,7 +229,7 @@ impl SystemTx<Write> {
             .map_err(failed("store a component"))?;
         sqlx::query(
             "INSERT INTO versions (package, version, number, digest, size, manifest, descriptors, published_us, \
-             published_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             published_by, signature, changed_us, counter, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8, $11, $12)",
         )
         .bind(package.as_str())
         .bind(version.to_string())
@@ -179,11 +240,19 @@ impl SystemTx<Write> {
         .bind(publication.descriptors.as_str())
         .bind(publication.published_us)
         .bind(publication.published_by.as_str())
+        .bind(publication.signature.as_deref())
+        .bind(counter)
+        .bind(publication.mac.as_str())
         .execute(&mut *self.tx)
         .await
         .map_err(failed("publish a version"))?;
         Ok(Published::New(digest))
     }
+}
+
+fn package(row: &AnyRow) -> Result<Package, StoreError> {
+    let fields = Fields::of("packages", row);
+    Ok(Package { name: fields.id("name")?, created_us: fields.integer("created_us")? })
 }
 
 fn parse(row: &AnyRow) -> Result<Version, StoreError> {
@@ -197,6 +266,10 @@ fn parse(row: &AnyRow) -> Result<Version, StoreError> {
             descriptors: fields.text("descriptors")?,
             published_us: fields.integer("published_us")?,
             published_by: fields.text("published_by")?,
+            signature: fields.optional("signature")?,
+            mac: fields.text("mac")?,
         },
+        status: fields.text("status")?,
+        advisory: fields.text("advisory")?,
     })
 }

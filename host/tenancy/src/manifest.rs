@@ -340,8 +340,20 @@ fn check_kind(place: &str, ask: &SecretAsk) -> Result<(), ManifestError> {
 }
 
 /// What the host's own actions begin with: a skill's entry must never look like one of them.
-const HOST_WORDS: [&str; 13] = [
-    "audit", "host", "install", "key", "package", "quota", "run", "secret", "skill", "tenant", "token", "usage",
+const HOST_WORDS: [&str; 14] = [
+    "audit",
+    "host",
+    "install",
+    "key",
+    "package",
+    "publisher",
+    "quota",
+    "run",
+    "secret",
+    "skill",
+    "tenant",
+    "token",
+    "usage",
     "clawhold",
 ];
 

@@ -13,7 +13,7 @@
 
 use std::marker::PhantomData;
 
-use crate::{Context, Publisher, Role, Scope, TenantId};
+use crate::{Context, PackageName, Publisher, Role, Scope, TenantId};
 
 /// Something that a role may or may not do.
 pub trait Action {
@@ -91,12 +91,30 @@ actions! {
     DeleteSecret = "secret.delete": Admin;
     /// Publish a package version.
     PublishPackage = "package.publish": Publisher;
+    /// Yank, revoke or quarantine a package's version, or take that back.
+    SetPackageStatus = "package.set_status": Operator Publisher;
+    /// Say which tenants may see and install a package.
+    GrantPackage = "package.grant": Operator Publisher;
+    /// See whom a package is granted to.
+    ListGrants = "package.list_grants": Operator Publisher;
     /// See published packages.
     ShowPackage = "package.show": Operator Admin Auditor Publisher;
+    /// Register a publisher.
+    AddPublisher = "publisher.add": Operator;
+    /// See publishers and their keys.
+    ListPublishers = "publisher.list": Operator Publisher;
+    /// Give a publisher another key.
+    AddPublisherKey = "publisher.add_key": Operator Publisher;
+    /// Take the trust in a publisher's key back.
+    RevokePublisherKey = "publisher.revoke_key": Operator;
+    /// Register a publisher of a tenant's own, whose packages nobody else sees.
+    AddOwnPublisher = "publisher.add_own": Operator Admin;
     /// See what an install would allow.
     PlanInstall = "install.plan": Admin;
     /// Install or change an install, with consent.
     PutInstall = "install.put": Admin;
+    /// Put the version back that was installed before.
+    RollBackInstall = "install.rollback": Admin;
     /// List what is installed.
     ListInstalls = "install.list": Admin Auditor;
     /// Remove an install.
@@ -205,6 +223,21 @@ impl Context {
             Scope::Publisher(own) => Ok(Permit::new(own.clone())),
             _ => Err(Refusal::Elsewhere),
         }
+    }
+
+    /// A permit on one package: of this token's own publisher, or any for the operator. Of another one a publisher is told nothing.
+    pub fn permit_package<A: Action>(&self, package: &PackageName) -> Result<Permit<A, PackageName>, Refusal> {
+        self.permit_of_publisher::<A>(&package.publisher()).map(|_| Permit::new(package.clone()))
+    }
+
+    /// A permit on one publisher: this token's own, or any for the operator.
+    pub fn permit_of_publisher<A: Action>(&self, publisher: &Publisher) -> Result<Permit<A, Publisher>, Refusal> {
+        match &self.scope {
+            Scope::Host => {}
+            Scope::Publisher(own) if own == publisher => {}
+            _ => return Err(Refusal::Elsewhere),
+        }
+        self.has_role::<A>().map(|()| Permit::new(publisher.clone()))
     }
 
     fn has_role<A: Action>(&self) -> Result<(), Refusal> {

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use clawhold_cli::config::Config;
+use clawhold_cli::config::{Config, SignaturePolicy};
 use clawhold_cli::{build_skill, serve};
-use clawhold_runtime::{Host, InstallAsk, TokenAsk};
+use clawhold_runtime::marketplace::Narrowing;
+use clawhold_runtime::marketplace::grant::{Grantee, VersionRange};
+use clawhold_runtime::marketplace::upgrade::Channel;
+use clawhold_runtime::{Host, InstallAsk, Problem, TokenAsk};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit as can;
-use clawhold_tenancy::{Context, Role, Scope, TenantId};
+use clawhold_tenancy::{Context, Publisher, Role, Scope, TenantId};
 use clawhold_test_support::guest::Guest;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -90,12 +93,24 @@ pub(crate) fn new_skill() -> anyhow::Result<Vec<u8>> {
 
 /// A host with this configuration.
 pub(crate) async fn host(folder: &Path, yaml: &str) -> anyhow::Result<Arc<Host>> {
-    serve::host(folder, &Config::parse(yaml)?, None).await
+    let mut config = Config::parse(yaml)?;
+    config.market.signatures = SignaturePolicy::Optional;
+    serve::host(folder, &config, None).await
 }
 
 pub(crate) async fn publish(host: &Arc<Host>, publisher: &str, wasm: Vec<u8>) -> anyhow::Result<()> {
-    let author = context(Scope::Publisher(publisher.parse()?), Role::Publisher);
-    host.publish(&author, &author.permit_publisher::<can::PublishPackage>()?, wasm).await?;
+    let publisher: Publisher = publisher.parse()?;
+    let operator = context(Scope::Host, Role::Operator);
+    let register = operator.permit_host::<can::AddPublisher>()?;
+    match host.add_publisher(&operator, &register, &publisher, None, Keep::nothing()).await {
+        Ok(_) | Err(Problem::Conflict(_)) => {}
+        Err(problem) => return Err(problem.into()),
+    }
+    let author = context(Scope::Publisher(publisher), Role::Publisher);
+    let published = host.publish(&author, &author.permit_publisher::<can::PublishPackage>()?, wasm).await?;
+    let grant = operator.permit_package::<can::GrantPackage>(&published.name)?;
+    let to = Grantee::Tier("standard".to_owned().try_into().map_err(anyhow::Error::msg)?);
+    host.grant(&operator, &grant, &to, &VersionRange::ALL, Keep::nothing()).await?;
     Ok(())
 }
 
@@ -124,6 +139,8 @@ pub(crate) async fn tenant_with_origin(
             version: None,
             settings: json!({ "origin": origin }),
             reveal: std::collections::BTreeSet::new(),
+            channel: Channel::Pinned,
+            narrowing: Narrowing::default(),
         };
         let plan = host.plan_install(&admin.permit::<can::PlanInstall>(tenant)?, &ask).await?;
         host.put_install(

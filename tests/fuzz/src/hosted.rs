@@ -11,6 +11,9 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use clawhold_capabilities::Transport;
 use clawhold_cli::config::Config;
 use clawhold_cli::serve;
+use clawhold_marketplace::Narrowing;
+use clawhold_marketplace::grant::{Grantee, VersionRange};
+use clawhold_marketplace::upgrade::Channel;
 use clawhold_runtime::{Host, InstallAsk, Invoked, Problem, PublishedPackage};
 use clawhold_secret_store::SecretValue;
 use clawhold_tenancy::keep::Keep;
@@ -27,6 +30,8 @@ use crate::said;
 
 /// One slot, so that each run has the slot of the run before. The ceiling of fuel is a tenth of a second.
 const YAML: &str = "run_slots: 1
+market:
+  signatures: optional
 limits:
   fuel: 100000000
   timeout_ms: 2000
@@ -96,10 +101,20 @@ impl Hosted {
     }
 
     pub(crate) fn publish(&mut self, publisher: Publisher, wasm: Vec<u8>) -> Result<PublishedPackage, Problem> {
+        let operator = context(Scope::Host, Role::Operator);
+        let register = operator.permit_host::<can::AddPublisher>()?;
+        let registered = self.host.add_publisher(&operator, &register, &publisher, None, Keep::nothing());
+        match self.runtime.block_on(registered) {
+            Ok(_) | Err(Problem::Conflict(_)) => {}
+            Err(problem) => return Err(problem),
+        }
         let author = context(Scope::Publisher(publisher), Role::Publisher);
         let permit = author.permit_publisher::<can::PublishPackage>()?;
         let published = self.runtime.block_on(self.host.publish(&author, &permit, wasm))?;
         self.published.insert(published.digest.hex());
+        let permit = operator.permit_package::<can::GrantPackage>(&published.name)?;
+        let to = Grantee::Tenant(self.tenant.clone());
+        self.runtime.block_on(self.host.grant(&operator, &permit, &to, &VersionRange::ALL, Keep::nothing()))?;
         Ok(published)
     }
 
@@ -108,11 +123,18 @@ impl Hosted {
         let (tenant, admin) = (&self.tenant, &self.admin);
         self.runtime.block_on(async {
             let market = admin.permit_market::<can::ShowPackage>()?;
-            let (found, _) = self.host.package(&market, package, Some(version)).await?;
+            let (found, _) = self.host.package(admin, &market, package, Some(version)).await?;
             let secrets = &found.published.manifest.secrets;
             let reveal: BTreeSet<SecretName> = secrets.iter().filter(|s| s.reveal).map(|s| s.name.clone()).collect();
             let settings = serde_json::json!({ "origin": "https://acme.example.com" });
-            let ask = InstallAsk { package: package.clone(), version: Some(version.clone()), settings, reveal };
+            let ask = InstallAsk {
+                package: package.clone(),
+                version: Some(version.clone()),
+                settings,
+                reveal,
+                channel: Channel::Pinned,
+                narrowing: Narrowing::default(),
+            };
             let plan = self.host.plan_install(&admin.permit::<can::PlanInstall>(tenant)?, &ask).await?;
             let permit = admin.permit::<can::PutInstall>(tenant)?;
             self.host.put_install(admin, &permit, &ask, &plan.plan.consent, None, Keep::nothing()).await?;

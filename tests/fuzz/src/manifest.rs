@@ -5,7 +5,7 @@ use std::str;
 use std::sync::LazyLock;
 
 use anyhow::Result;
-use clawhold_marketplace::{PackageError, plan, read};
+use clawhold_marketplace::{Choice, Narrowing, PackageError, plan, read};
 use clawhold_tenancy::manifest::{Manifest, ManifestError};
 use clawhold_tenancy::policy::Policy;
 use clawhold_tenancy::{Digest, RunLimits, SecretName, TenantId};
@@ -330,7 +330,8 @@ impl Parser {
             return Err("its policy is not read back as it was kept".to_owned());
         }
         reaches(&policy)?;
-        let plan = plan(&self.tenant, manifest, Digest::of(b"x"), &settings, &all, &ceiling, Some(&careful))
+        let choice = Choice { settings: &settings, reveal: &all, narrowing: &Narrowing::default() };
+        let plan = plan(&self.tenant, manifest, Digest::of(b"x"), choice, &ceiling, Some(&careful))
             .map_err(|e| format!("it makes no plan: {e}"))?;
         let reads = plan.adds.iter().filter(|right| right.contains("read the value")).count();
         if reads != manifest.secrets.iter().filter(|ask| ask.reveal).count() {

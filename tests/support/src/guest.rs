@@ -88,6 +88,15 @@ impl Guest {
     }
 }
 
+/// The component of this text, without a manifest.
+///
+/// # Errors
+///
+/// When the text is no guest.
+pub fn component_of(name: &str, text: &str) -> Result<Vec<u8>> {
+    component(name, text)
+}
+
 /// Puts a manifest into a component, or into whatever else the bytes are.
 pub fn with_manifest(component: &[u8], manifest: &str) -> Vec<u8> {
     let mut wasm = component.to_vec();

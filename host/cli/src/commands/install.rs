@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
+use clawhold_marketplace::upgrade::Channel;
 use clawhold_tenancy::{PackageName, SecretName, TenantId};
 use serde_json::{Value, json};
 
@@ -28,6 +29,30 @@ pub(crate) enum Install {
         /// Accept without being asked.
         #[arg(long)]
         yes: bool,
+    },
+    /// Take a newer version, or show what it would add and take away.
+    #[command(
+        after_help = "Examples:\n  clawhold install upgrade acme-corp northwind/crm --plan\n  clawhold install upgrade acme-corp northwind/crm@1.5.0"
+    )]
+    Upgrade {
+        /// The tenant.
+        tenant: TenantId,
+        /// `publisher/name`, or `publisher/name@version`; without a version the latest.
+        package: Pinned,
+        /// Only show what would be other.
+        #[arg(long)]
+        plan: bool,
+        /// Accept without being asked.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Go back to the version that was installed before, with the settings and the consent that it had.
+    #[command(after_help = "Example:\n  clawhold install rollback acme-corp northwind/crm")]
+    Rollback {
+        /// The tenant.
+        tenant: TenantId,
+        /// `publisher/name`.
+        package: PackageName,
     },
     /// List what is installed.
     #[command(after_help = "Example:\n  clawhold install list acme-corp")]
@@ -60,12 +85,27 @@ pub(crate) struct Wanted {
     /// Let the package read the value of this secret; may be given more than once.
     #[arg(long, value_name = "SECRET")]
     reveal: Vec<SecretName>,
+    /// Do not let it reach this host that it asks for; may be given more than once.
+    #[arg(long, value_name = "HOST")]
+    without_host: Vec<String>,
+    /// Give it less of a limit than it asks for, such as `memory_mb=32`; may be given more than once.
+    #[arg(long, value_name = "LIMIT=VALUE", value_parser = limit)]
+    limit: Vec<(String, u64)>,
+    /// Which newer versions are taken by themselves, as long as they ask for no more than was agreed to: `pinned` for none, `patch`, or
+    /// `minor`.
+    #[arg(long, default_value = "pinned")]
+    channel: Channel,
+}
+
+fn limit(text: &str) -> Result<(String, u64), String> {
+    let (name, value) = text.split_once('=').ok_or("write LIMIT=VALUE, such as memory_mb=32")?;
+    Ok((name.to_owned(), value.parse().map_err(|_| format!("{value:?} is no number"))?))
 }
 
 #[derive(Clone)]
 pub(crate) struct Pinned {
-    name: PackageName,
-    version: Option<semver::Version>,
+    pub(crate) name: PackageName,
+    pub(crate) version: Option<semver::Version>,
 }
 
 impl FromStr for Pinned {
@@ -92,6 +132,7 @@ impl Install {
                 }
                 let body = json!({
                     "version": plan["version"], "settings": settings, "reveal": wanted.reveal, "consent": plan["consent"],
+                    "channel": wanted.channel, "narrowing": wanted.narrowing(),
                 });
                 let installed = client.put(&wanted.path(), &body)?;
                 out.show(&installed, |i| {
@@ -101,13 +142,48 @@ impl Install {
                     }
                 });
             }
+            Self::Upgrade { tenant, package, plan: only_plan, yes } => {
+                let path = format!("tenants/{tenant}/installs/{}", package.name);
+                let there = client.get(&path)?;
+                let mut ask = json!({
+                    "settings": there["settings"], "reveal": there["reveal"], "narrowing": there["narrowing"],
+                });
+                if let Some(version) = &package.version {
+                    ask["version"] = json!(version);
+                }
+                let plan = client.post(&format!("{path}/plan"), &ask)?;
+                if only_plan {
+                    out.show(&plan, print_plan);
+                    return Ok(());
+                }
+                if plan["digest"] == there["digest"] {
+                    out.show(&there, |i| println!("{} {} is installed already", package.name, cell(&i["version"])));
+                    return Ok(());
+                }
+                if !yes {
+                    print_plan(&plan);
+                    confirm()?;
+                }
+                for member in ["version", "consent"] {
+                    ask[member] = plan[member].clone();
+                }
+                ask["channel"] = there["channel"].clone();
+                let installed = client.put(&path, &ask)?;
+                out.show(&installed, |i| {
+                    println!("{} {} follows {}", package.name, cell(&i["version"]), cell(&there["version"]));
+                });
+            }
+            Self::Rollback { tenant, package } => {
+                let back = client.post(&format!("tenants/{tenant}/installs/{package}/rollback"), &json!({}))?;
+                out.show(&back, |i| println!("{package} {} is installed again, pinned", cell(&i["version"])));
+            }
             Self::List { tenant } => {
                 let columns = [
                     ("PACKAGE", "package"),
                     ("VERSION", "version"),
-                    ("REVISION", "revision"),
+                    ("CHANNEL", "channel"),
+                    ("HELD", "held"),
                     ("UPDATED", "updated"),
-                    ("BY", "by"),
                 ];
                 out.list(&client.get_all(&format!("tenants/{tenant}/installs"))?, &columns);
             }
@@ -134,13 +210,19 @@ impl Wanted {
         format!("tenants/{}/installs/{}", self.tenant, self.package.name)
     }
 
+    fn narrowing(&self) -> Value {
+        let limits: serde_json::Map<String, Value> =
+            self.limit.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        json!({ "without_hosts": self.without_host, "limits": limits })
+    }
+
     fn plan(&self, client: &Client) -> Result<(Value, Value), Failure> {
         let text = match self.settings.strip_prefix('@') {
             Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read the settings from {file}"))?,
             None => self.settings.clone(),
         };
         let settings: Value = serde_json::from_str(&text).context("the settings are no JSON; write an object")?;
-        let mut body = json!({ "settings": settings, "reveal": self.reveal });
+        let mut body = json!({ "settings": settings, "reveal": self.reveal, "narrowing": self.narrowing() });
         if let Some(version) = &self.package.version {
             body["version"] = json!(version);
         }
@@ -164,6 +246,12 @@ fn print_plan(plan: &Value) {
             for right in adds {
                 println!("  {}", cell(right));
             }
+        }
+    }
+    if let Some(removes) = plan["removes"].as_array().filter(|removes| !removes.is_empty()) {
+        println!("It would not be allowed any more to:");
+        for right in removes {
+            println!("  {}", cell(right));
         }
     }
     for lack in plan["lacks"].as_array().into_iter().flatten() {

@@ -1,23 +1,94 @@
 //! `clawhold market`
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use clawhold_tenancy::PackageName;
+use serde_json::{Value, json};
 
+use super::install::Pinned;
 use crate::Failure;
 use crate::client::Client;
 use crate::output::{Output, cell};
 
 #[derive(Subcommand)]
 pub(crate) enum Market {
-    /// List published packages.
+    /// List the packages that you may see.
     #[command(after_help = "Example:\n  clawhold market list")]
     List,
-    /// Show the latest version of a package.
+    /// Show a version of a package: the latest, if none is given.
     #[command(after_help = "Example:\n  clawhold market show northwind/crm")]
     Show {
+        /// `publisher/name`, or `publisher/name@version`.
+        package: Pinned,
+    },
+    /// List the versions of a package, and what becomes of each.
+    #[command(after_help = "Example:\n  clawhold market versions northwind/crm")]
+    Versions {
         /// `publisher/name`.
         package: PackageName,
     },
+    /// Let a tenant, or each tenant of a tier, see and install a package.
+    #[command(
+        after_help = "Examples:\n  clawhold market grant northwind/crm tenant:acme-corp\n  clawhold market grant northwind/crm tier:pro --range '^1.2'"
+    )]
+    Grant {
+        /// `publisher/name`.
+        package: PackageName,
+        /// `tenant:` and a tenant's id, or `tier:` and a tier's name.
+        to: String,
+        /// Which versions; `*` is every release.
+        #[arg(long, default_value = "*")]
+        range: String,
+    },
+    /// Take a grant back: no new installs. What is installed goes on; to stop that, revoke the version.
+    #[command(after_help = "Example:\n  clawhold market ungrant northwind/crm tenant:acme-corp --dry-run")]
+    Ungrant {
+        /// `publisher/name`.
+        package: PackageName,
+        /// `tenant:` and a tenant's id, or `tier:` and a tier's name.
+        to: String,
+        /// Only say what would be taken back.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List whom a package is granted to.
+    #[command(after_help = "Example:\n  clawhold market grants northwind/crm")]
+    Grants {
+        /// `publisher/name`.
+        package: PackageName,
+    },
+    /// No new installs of a version; where it is installed it goes on running.
+    #[command(
+        after_help = "Example:\n  clawhold market yank northwind/crm@1.4.0 --why 'it rounds prices the wrong way'"
+    )]
+    Yank(Why),
+    /// No new installs and no new runs of a version, until somebody has looked into it. For operators.
+    #[command(
+        after_help = "Example:\n  clawhold market quarantine northwind/crm@1.4.0 --why 'it sends more than it should; being looked into'"
+    )]
+    Quarantine(Why),
+    /// A version runs nowhere any more: on every node within a second, and runs that are under way end.
+    #[command(
+        after_help = "Example:\n  clawhold market revoke northwind/crm@1.4.0 --why 'it leaks account numbers; install 1.4.1'"
+    )]
+    Revoke(Why),
+    /// Take a yank back; the operator also a quarantine or a revocation.
+    #[command(after_help = "Example:\n  clawhold market restore northwind/crm@1.4.0")]
+    Restore {
+        /// `publisher/name@version`.
+        package: Pinned,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Why {
+    /// `publisher/name@version`.
+    package: Pinned,
+    /// What those who have it installed should know and do.
+    #[arg(long = "why", value_name = "TEXT")]
+    advisory: String,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Market {
@@ -27,16 +98,77 @@ impl Market {
                 out.list(&client.get_all("market/packages")?, &[("PACKAGE", "name"), ("SINCE", "created")]);
             }
             Self::Show { package } => {
-                let shown = client.get(&format!("market/packages/{package}"))?;
-                out.show(&shown, |p| {
-                    println!("{} {}  {}", cell(&p["name"]), cell(&p["version"]), cell(&p["digest"]));
-                    println!("{}", cell(&p["manifest"]["package"]["description"]));
-                    for skill in p["skills"].as_array().into_iter().flatten() {
-                        println!("  {}  {}", cell(&skill["name"]), cell(&skill["description"]));
-                    }
-                });
+                let version = package.version.map_or_else(String::new, |version| format!("?version={version}"));
+                let shown = client.get(&format!("market/packages/{}{version}", package.name))?;
+                out.show(&shown, print_version);
+            }
+            Self::Versions { package } => {
+                let columns = [("VERSION", "version"), ("STATUS", "status"), ("SINCE", "changed")];
+                out.list(&client.get_all(&format!("market/packages/{package}/versions"))?, &columns);
+            }
+            Self::Grant { package, to, range } => {
+                let granted = client.put(&grant(&package, &to), &json!({ "range": range }))?;
+                out.show(&granted, |g| println!("{package} {} is granted to {}", cell(&g["range"]), cell(&g["to"])));
+            }
+            Self::Ungrant { package, to, dry_run } => {
+                if dry_run {
+                    let all = client.get_all(&format!("market/packages/{package}/grants"))?;
+                    let found = all["items"].as_array().into_iter().flatten().find(|one| one["to"] == json!(to));
+                    let found = found.ok_or_else(|| Failure::Refused("Not found: grant does not exist".to_owned()))?;
+                    out.show(found, |g| println!("would take {package} {} back from {to}", cell(&g["range"])));
+                } else {
+                    client.delete(&grant(&package, &to))?;
+                    out.show(&Value::Null, |_| println!("{package} is not granted to {to} any more"));
+                }
+            }
+            Self::Grants { package } => {
+                let columns = [("TO", "to"), ("RANGE", "range"), ("SINCE", "created"), ("BY", "by")];
+                out.list(&client.get_all(&format!("market/packages/{package}/grants"))?, &columns);
+            }
+            Self::Yank(why) => set(client, out, "yanked", why)?,
+            Self::Quarantine(why) => set(client, out, "quarantined", why)?,
+            Self::Revoke(why) => set(client, out, "revoked", why)?,
+            Self::Restore { package } => {
+                let why = Why { package, advisory: String::new(), dry_run: false };
+                set(client, out, "active", why)?;
             }
         }
         Ok(())
+    }
+}
+
+fn grant(package: &PackageName, to: &str) -> String {
+    format!(
+        "market/packages/{package}/grants/{}",
+        percent_encoding::utf8_percent_encode(to, percent_encoding::NON_ALPHANUMERIC)
+    )
+}
+
+fn set(client: &Client, out: Output, status: &str, ask: Why) -> Result<(), Failure> {
+    let Pinned { name, version } = &ask.package;
+    let version =
+        version.as_ref().ok_or_else(|| Failure::Refused(format!("say which version, such as {name}@1.4.0")))?;
+    if ask.dry_run {
+        let shown = client.get(&format!("market/packages/{name}?version={version}"))?;
+        out.show(&shown, |v| println!("{name} {version} is {} and would be {status}", cell(&v["status"])));
+        return Ok(());
+    }
+    let body = json!({ "status": status, "advisory": ask.advisory });
+    let done = client.put(&format!("market/packages/{name}/versions/{version}/status"), &body)?;
+    out.show(&done, |v| println!("{name} {version} is {}", cell(&v["status"])));
+    Ok(())
+}
+
+fn print_version(p: &Value) {
+    let signed = if p["signed"] == json!(true) { "signed by its publisher" } else { "not signed" };
+    println!("{} {}  {}", cell(&p["name"]), cell(&p["version"]), cell(&p["status"]));
+    println!("{}", cell(&p["digest"]));
+    println!("{signed}, published {} by {}", cell(&p["published"]), cell(&p["by"]));
+    if p["advisory"].is_string() {
+        println!("{}", cell(&p["advisory"]));
+    }
+    println!("{}", cell(&p["manifest"]["package"]["description"]));
+    for skill in p["skills"].as_array().into_iter().flatten() {
+        println!("  {}  {}", cell(&skill["name"]), cell(&skill["description"]));
     }
 }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clawhold_capabilities::Transport;
+use clawhold_marketplace::Narrowing;
+use clawhold_marketplace::grant::{Grantee, VersionRange};
+use clawhold_marketplace::upgrade::Channel;
 use clawhold_runtime::{Host, InstallAsk, Invoked, Problem, SkillSpec};
 use clawhold_secret_store::SecretValue;
 use clawhold_tenancy::keep::Keep;
@@ -16,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::config::Config;
+use crate::config::{Config, MarketConfig, SignaturePolicy};
 use crate::serve;
 
 /// For whom packages are tried.
@@ -39,7 +42,9 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let tenant: TenantId = TENANT.parse()?;
         let (host, published) = runtime.block_on(async {
-            let config = Config { run_slots: Some(2), ..config };
+            // What is tried out here nobody has signed.
+            let market = MarketConfig { signatures: SignaturePolicy::Optional, ..config.market.clone() };
+            let config = Config { run_slots: Some(2), market, ..config };
             let host = serve::host(folder.path(), &config, transport).await?;
             let operator = context(Scope::Host, Role::Operator);
             host.create_tenant(
@@ -51,8 +56,13 @@ impl Bench {
             )
             .await?;
             let publisher: Publisher = clawhold_marketplace::read(&wasm)?.manifest.package.name.publisher();
+            let register = operator.permit_host::<can::AddPublisher>()?;
+            host.add_publisher(&operator, &register, &publisher, None, Keep::nothing()).await?;
             let cx = context(Scope::Publisher(publisher), Role::Publisher);
             let published = host.publish(&cx, &cx.permit_publisher::<can::PublishPackage>()?, wasm).await?;
+            let grant = operator.permit_package::<can::GrantPackage>(&published.name)?;
+            host.grant(&operator, &grant, &Grantee::Tenant(tenant.clone()), &VersionRange::ALL, Keep::nothing())
+                .await?;
             anyhow::Ok((host, published))
         })?;
         Ok(Self { host, runtime, tenant, package: published.name, skills: published.skills, _folder: folder })
@@ -62,8 +72,14 @@ impl Bench {
     pub(crate) fn install(&self, settings: Value) -> anyhow::Result<()> {
         let cx = self.admin();
         self.runtime.block_on(async {
-            let mut ask =
-                InstallAsk { package: self.package.clone(), version: None, settings, reveal: BTreeSet::new() };
+            let mut ask = InstallAsk {
+                package: self.package.clone(),
+                version: None,
+                settings,
+                reveal: BTreeSet::new(),
+                channel: Channel::Pinned,
+                narrowing: Narrowing::default(),
+            };
             let plan = cx.permit::<can::PlanInstall>(&self.tenant)?;
             let asked = self.host.plan_install(&plan, &ask).await?;
             ask.reveal = asked.plan.secrets.iter().filter(|s| s.reveal).map(|s| s.name.clone()).collect();

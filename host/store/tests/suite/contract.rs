@@ -135,12 +135,12 @@ pub(crate) async fn a_version_is_final(store: &Store) {
     let mut tx = store.system_write("package.publish").await.unwrap();
     let first = publication("northwind/crm", "1.0.0");
     let digest = Digest::of(b"northwind/crm@1.0.0");
-    assert_eq!(tx.publish(&first, b"northwind/crm@1.0.0").await.unwrap(), Published::Identical(digest));
-    let refused = tx.publish(&first, b"something else").await.unwrap_err();
+    assert_eq!(tx.publish(&first, b"northwind/crm@1.0.0", 1).await.unwrap(), Published::Identical(digest));
+    let refused = tx.publish(&first, b"something else", 1).await.unwrap_err();
     assert!(matches!(conflict(refused), Conflict::Version { digest: there, .. } if there == digest));
     // The same component under another name is stored once, and found under both.
     let other = publication("northwind/copy", "1.0.0");
-    assert_eq!(tx.publish(&other, b"northwind/crm@1.0.0").await.unwrap(), Published::New(digest));
+    assert_eq!(tx.publish(&other, b"northwind/crm@1.0.0", 1).await.unwrap(), Published::New(digest));
 
     let found = tx.version(&id("northwind/crm"), &semver::Version::new(1, 0, 0)).await.unwrap().unwrap();
     assert_eq!((found.digest, found.size), (digest, 19));

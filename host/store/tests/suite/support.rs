@@ -119,13 +119,15 @@ pub(crate) fn publication(package: &str, version: &str) -> Publication {
         descriptors: "[]".to_owned(),
         published_us: 2,
         published_by: "token:publisher".to_owned(),
+        signature: None,
+        mac: "mark".to_owned(),
     }
 }
 
 /// Publishes a version whose component is its own name.
 pub(crate) async fn publish(store: &Store, package: &str, version: &str) {
     let mut tx = store.system_write("package.publish").await.unwrap();
-    tx.publish(&publication(package, version), format!("{package}@{version}").as_bytes()).await.unwrap();
+    tx.publish(&publication(package, version), format!("{package}@{version}").as_bytes(), 1).await.unwrap();
     tx.commit(event("package.publish")).await.unwrap();
 }
 
@@ -144,6 +146,10 @@ pub(crate) fn put(package: &str, version: &str) -> PutInstall {
         policy,
         updated_us: 3,
         updated_by: "token:admin".to_owned(),
+        channel: "pinned".to_owned(),
+        mac: "mark".to_owned(),
+        before: None,
+        narrowing: "{}".to_owned(),
     }
 }
 

@@ -16,6 +16,7 @@ on_each_database![
     the_local_driver_keeps_its_word,
     an_older_value_is_put_back_as_a_new_version,
     keys_are_rotated_while_skills_use_what_they_seal,
+    a_tenants_admin_has_no_more_keys_made_than_there_is_time_for,
 ];
 
 fn the_local_driver_keeps_its_word(test: &TestHost) {
@@ -106,7 +107,20 @@ fn keys_are_rotated_while_skills_use_what_they_seal(test: &TestHost) {
     // What was written under older keys still reads.
     let entries = test.audit("acme-corp", &admin);
     assert!(entries.iter().any(|entry| entry["action"] == "secret.put" && entry["detail"]["version"] == 1));
-    assert_eq!(entries.iter().filter(|entry| entry["action"] == "key.rotate").count(), 6);
+    // Each is told of before it begins, and when it is done.
+    let told: Vec<_> = entries.iter().filter(|entry| entry["action"] == "key.rotate").collect();
+    assert_eq!(told.len(), 2 * 6, "{told:?}");
+    for (pair, key) in told.chunks(2).zip([2, 3, 4, 5, 6, 6]) {
+        assert_eq!(
+            (&pair[0]["resource"], &pair[0]["detail"]["begun"]),
+            (&json!("data-keys"), &json!(true)),
+            "{pair:?}"
+        );
+        assert_eq!(
+            (&pair[1]["resource"], &pair[1]["detail"]["begun"]),
+            (&json!(format!("data-key:{key}")), &Value::Null)
+        );
+    }
     assert_eq!(test.get("/v1/tenants/acme-corp/audit/verify", &admin).ok()["verified"], true);
     let back = test.send("POST", "/v1/tenants/acme-corp/secrets/token/rollback", &admin, &json!({})).ok();
     assert_eq!(back["version"], 3);
@@ -123,4 +137,23 @@ fn keys_are_rotated_while_skills_use_what_they_seal(test: &TestHost) {
     let done = rotate(&test.operator, "acme-corp", &again).ok();
     assert_eq!((&done["key_version"], &done["rewrapped"]), (&json!(6), &json!(6)), "the new master key wraps all");
     assert_ne!(sign(), signed, "it was rolled back");
+}
+
+fn a_tenants_admin_has_no_more_keys_made_than_there_is_time_for(test: &TestHost) {
+    let admin = test.tenant("acme-corp");
+    let globex = test.tenant("globex");
+    let rotate = |token: &str, tenant: &str, ask: &Value| {
+        test.send("POST", &format!("/v1/tenants/{tenant}/keys/rotate"), token, ask)
+    };
+    let made: Vec<Value> =
+        (0..23).map(|_| rotate(&admin, "acme-corp", &json!({})).ok()["key_version"].clone()).collect();
+    assert_eq!(made.last(), Some(&json!(24)), "{made:?}");
+    let refused = rotate(&admin, "acme-corp", &json!({}));
+    assert_eq!((refused.status, refused.problem().as_str()), (409, "conflict"), "{}", refused.body);
+    assert!(refused.body["detail"].as_str().unwrap().contains("more than one an hour"), "{}", refused.body);
+    // What makes none goes on, so does whoever has made none, and the operator decides for themselves.
+    let before = json!({ "made_before": "2001-01-01T00:00:00Z" });
+    assert_eq!(rotate(&admin, "acme-corp", &before).ok()["key_version"], 24);
+    assert_eq!(rotate(&globex, "globex", &json!({})).ok()["is_new"], true);
+    assert_eq!(rotate(&test.operator, "acme-corp", &json!({})).ok()["key_version"], 25);
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::market::installed_twice;
 use crate::support::{Answer, TestHost, on_each_database};
 
 on_each_database![
@@ -29,7 +30,66 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
     let of_tenant = |rest: &str| format!("/v1/tenants/acme-corp/{rest}");
     test.send("PUT", &of_tenant("secrets/token"), &admin, &json!({ "value": "an older value" })).ok();
     let echo = "/v1/tenants/{tenant}/skills/{skill}/invoke";
+    installed_twice(test, &admin);
+    let key = |seed| clawhold_marketplace::key::SigningKey::from_seed(&[seed; 32]).public();
+    let market = |rest: &str| format!("/v1/market/{rest}");
     let walked: Vec<(&str, &str, String, &str, Value)> = vec![
+        (
+            "POST",
+            "/v1/market/publishers",
+            market("publishers"),
+            &test.operator,
+            json!({ "name": "southwind", "key": key(1).to_string() }),
+        ),
+        (
+            "POST",
+            "/v1/market/publishers/{publisher}/keys",
+            market("publishers/southwind/keys"),
+            &test.operator,
+            json!({ "key": key(2).to_string() }),
+        ),
+        (
+            "POST",
+            "/v1/market/publishers/{publisher}/keys/{key}/revoke",
+            market(&format!("publishers/southwind/keys/{}/revoke", key(1).id())),
+            &test.operator,
+            json!({}),
+        ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/publishers",
+            of_tenant("publishers"),
+            &admin,
+            json!({ "name": "acme-internal" }),
+        ),
+        (
+            "PUT",
+            "/v1/market/packages/{publisher}/{name}/grants/{grantee}",
+            market("packages/northwind/probe/grants/tenant:acme-corp"),
+            &publisher,
+            json!({}),
+        ),
+        (
+            "DELETE",
+            "/v1/market/packages/{publisher}/{name}/grants/{grantee}",
+            market("packages/northwind/probe/grants/tenant:acme-corp"),
+            &publisher,
+            Value::Null,
+        ),
+        (
+            "PUT",
+            "/v1/market/packages/{publisher}/{name}/versions/{version}/status",
+            market("packages/northwind/probe/versions/1.0.0/status"),
+            &publisher,
+            json!({ "status": "yanked", "advisory": "x" }),
+        ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/installs/{publisher}/{name}/rollback",
+            of_tenant("installs/northwind/crm-lite/rollback"),
+            &admin,
+            json!({}),
+        ),
         ("POST", "/v1/tenants", "/v1/tenants".into(), &test.operator, json!({ "id": "globex" })),
         ("POST", "/v1/tokens", "/v1/tokens".into(), &test.operator, json!({ "name": "x", "role": "operator" })),
         (

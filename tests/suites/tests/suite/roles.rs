@@ -8,6 +8,7 @@ use clawhold_api::Row;
 use clawhold_tenancy::Role;
 use serde_json::json;
 
+use crate::market::installed_twice;
 use crate::support::{TestHost, golden, on_each_database};
 
 on_each_database![every_route_answers_every_role_as_the_matrix_says, every_mutation_leaves_an_audit_entry,];
@@ -33,6 +34,10 @@ fn the_matrix_is_the_golden_file() {
 fn filled(path: &str) -> String {
     path.replace("{tenant}", "acme-corp")
         .replace("{publisher}/{name}", "northwind/probe")
+        .replace("{publisher}", "northwind")
+        .replace("{version}", "1.0.0")
+        .replace("{grantee}", "tenant:acme-corp")
+        .replace("{key}", &"0".repeat(64))
         .replace("{secret}", "token")
         .replace("{token}", "0123456789abcdef0123456789abcdef")
         .replace("{skill}", "probe.echo")
@@ -79,8 +84,66 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
         .send("POST", "/v1/tenants/acme-corp/installs/northwind/probe/plan", &admin, &json!({ "settings": settings }))
         .ok();
     let consent = json!({ "version": "1.0.0", "settings": settings, "consent": plan["consent"] });
+    installed_twice(test, &admin);
+    let key = |seed| clawhold_marketplace::key::SigningKey::from_seed(&[seed; 32]).public();
 
     let walked: Vec<(&str, &str, String, &str, Vec<u8>)> = vec![
+        (
+            "POST",
+            "/v1/market/publishers",
+            "/v1/market/publishers".into(),
+            &test.operator,
+            json!({ "name": "southwind", "key": key(1).to_string() }).to_string().into(),
+        ),
+        (
+            "POST",
+            "/v1/market/publishers/{publisher}/keys",
+            "/v1/market/publishers/southwind/keys".into(),
+            &test.operator,
+            json!({ "key": key(2).to_string() }).to_string().into(),
+        ),
+        (
+            "POST",
+            "/v1/market/publishers/{publisher}/keys/{key}/revoke",
+            format!("/v1/market/publishers/southwind/keys/{}/revoke", key(1).id()),
+            &test.operator,
+            b"{}".to_vec(),
+        ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/publishers",
+            "/v1/tenants/acme-corp/publishers".into(),
+            &admin,
+            json!({ "name": "acme-internal" }).to_string().into(),
+        ),
+        (
+            "PUT",
+            "/v1/market/packages/{publisher}/{name}/grants/{grantee}",
+            "/v1/market/packages/northwind/probe/grants/tenant:acme-corp".into(),
+            &publisher,
+            b"{}".to_vec(),
+        ),
+        (
+            "DELETE",
+            "/v1/market/packages/{publisher}/{name}/grants/{grantee}",
+            "/v1/market/packages/northwind/probe/grants/tenant:acme-corp".into(),
+            &publisher,
+            vec![],
+        ),
+        (
+            "PUT",
+            "/v1/market/packages/{publisher}/{name}/versions/{version}/status",
+            "/v1/market/packages/northwind/probe/versions/1.0.0/status".into(),
+            &publisher,
+            json!({ "status": "yanked", "advisory": "x" }).to_string().into(),
+        ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/installs/{publisher}/{name}/rollback",
+            "/v1/tenants/acme-corp/installs/northwind/crm-lite/rollback".into(),
+            &admin,
+            b"{}".to_vec(),
+        ),
         ("POST", "/v1/tenants", "/v1/tenants".into(), &test.operator, json!({ "id": "globex" }).to_string().into()),
         (
             "POST",

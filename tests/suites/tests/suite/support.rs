@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clawhold_capabilities::Transport;
-use clawhold_cli::config::Config;
+use clawhold_cli::config::{Config, SignaturePolicy};
 use clawhold_cli::{build_skill, serve};
 use clawhold_runtime::Host;
 use clawhold_test_support::postgres::Database;
+use clawhold_test_support::python::{Served, interpreter};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -140,6 +141,10 @@ impl TestHost {
     ) -> Self {
         let mut config = Config::parse(yaml).unwrap();
         config.run_slots.get_or_insert(8);
+        // Most tests are not about who signed what.
+        if !yaml.contains("market:") {
+            config.market.signatures = SignaturePolicy::Optional;
+        }
         config.egress.open.push("127.0.0.1/32".parse().unwrap());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -243,7 +248,23 @@ impl Api {
         }
         let answer = self.sent(request, body);
         self.described().check(method, path, &answer);
+        // Nor about what is granted to whom.
+        if (method, path, answer.status) == ("POST", "/v1/market/packages", 201) {
+            self.grant(answer.body["name"].as_str().unwrap(), "tier:standard", "*").ok();
+        }
         answer
+    }
+
+    /// The same where what is published is to be granted to nobody.
+    pub(crate) fn ask_ungranted(&self, method: &str, path: &str, token: &str, body: Option<&[u8]>) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        request = request.header("authorization", format!("Bearer {token}"));
+        self.sent(request, body)
+    }
+
+    pub(crate) fn grant(&self, package: &str, to: &str, range: &str) -> Answer {
+        let path = format!("/v1/market/packages/{package}/grants/{to}");
+        self.send("PUT", &path, &self.operator, &json!({ "range": range }))
     }
 
     /// What the API says of itself: the same in every host, so that one of them is asked, once.
@@ -289,7 +310,10 @@ impl Api {
         made["token"].as_str().unwrap().to_owned()
     }
 
+    /// A token of a publisher, which is registered if it is not yet.
     pub(crate) fn publisher(&self, name: &str) -> String {
+        let there = self.send("POST", "/v1/market/publishers", &self.operator, &json!({ "name": name }));
+        assert!(matches!(there.status, 201 | 409), "{} {}", there.status, there.body);
         let body = json!({ "name": "ci", "role": "publisher", "publisher": name });
         let made = self.send("POST", "/v1/tokens", &self.operator, &body).ok();
         made["token"].as_str().unwrap().to_owned()
@@ -385,16 +409,16 @@ pub(crate) fn golden(file: &str, text: &str) {
     assert_eq!(text, expected, "{file} changed; if that is meant, run with CLAWHOLD_UPDATE_GOLDEN=1 and read the diff");
 }
 
-/// The interpreter with what tests in Python need, which `cargo xtask test` sets up; without it a suite that needs it is left out,
-/// and says so.
+/// The interpreter with what tests in Python need; without it that part of a test is left out, which is said, or fails under CI.
+#[track_caller]
 pub(crate) fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("python/bin/python");
-    if python.exists() {
-        return Some(python);
-    }
-    assert!(std::env::var_os("CI").is_none(), "no {}: `cargo xtask test` sets it up", python.display());
-    eprintln!("left out: the part in Python, because there is no {}; `cargo xtask test` sets it up", python.display());
-    None
+    interpreter(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// A server of `tests/python`; the same holds for it.
+#[track_caller]
+pub(crate) fn served(script: &str, arguments: &[&str]) -> Option<Served> {
+    Served::start(env!("CARGO_TARGET_TMPDIR"), script, arguments)
 }
 
 /// A server on loopback that answers each request with what `answer` makes of its head, and counts them.

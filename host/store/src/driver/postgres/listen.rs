@@ -33,6 +33,8 @@ pub enum Change {
     /// What a tenant has installed is another. Apart from the above: tenants do this themselves, as often as they like, and it
     /// must cost others nothing.
     Installs(String),
+    /// What becomes of a package's versions is another.
+    Index,
 }
 
 /// Changes as they come.
@@ -97,6 +99,7 @@ fn read(payload: &str) -> Option<Change> {
         ("token", id) => Some(Change::Token(id.to_owned())),
         ("tenant", id) => Some(Change::Tenant(id.to_owned())),
         ("installs", id) => Some(Change::Installs(id.to_owned())),
+        ("index", _) => Some(Change::Index),
         _ => None,
     }
 }
@@ -107,6 +110,7 @@ pub(in crate::driver) async fn tell(connection: &mut AnyConnection, change: &Cha
         Change::Token(id) => format!("token {id}"),
         Change::Tenant(id) => format!("tenant {id}"),
         Change::Installs(id) => format!("installs {id}"),
+        Change::Index => "index -".to_owned(),
         Change::Listening | Change::Deaf => return Ok(()),
     };
     sqlx::query("SELECT pg_notify($1, $2)")

@@ -1,0 +1,92 @@
+//! Grants: which tenants may see and install a package.
+
+use clawhold_marketplace::grant::{Grantee, VersionRange};
+use clawhold_store::GrantRow;
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::keep::Keep;
+use clawhold_tenancy::permit::{GrantPackage, ListGrants};
+use clawhold_tenancy::{Context, PackageName, Permit, Role};
+use serde_json::json;
+
+use crate::{Host, Problem};
+
+impl Host {
+    /// Grants a package, or other versions of it than before. What a tenant has installed goes on when its grant is changed.
+    pub async fn grant(
+        &self,
+        cx: &Context,
+        permit: &Permit<GrantPackage, PackageName>,
+        to: &Grantee,
+        range: &VersionRange,
+        keep: Keep<GrantRow>,
+    ) -> Result<GrantRow, Problem> {
+        let package = permit.resource();
+        self.require_grantable(package).await?;
+        if let Grantee::Tenant(tenant) = to {
+            // A publisher must not find out which tenants there are.
+            let there = self.store.system("look up a tenant").await?.tenant(tenant).await?.is_some();
+            if !there && cx.role == Role::Operator {
+                return Err(Problem::NotFound("tenant"));
+            }
+        }
+        let grant = GrantRow {
+            package: package.clone(),
+            grantee: to.to_string(),
+            range: range.to_string(),
+            created_us: now_us(),
+            created_by: cx.actor.to_string(),
+        };
+        let event = Event::by(cx, permit.action(), format!("package:{package}"), Outcome::Success);
+        let event = event.with(&json!({ "to": grant.grantee, "range": grant.range }));
+        let event = self.details.seal(Chain::Host, event).await?;
+        let mut tx = self.store.system_write("grant a package").await?;
+        tx.put_grant(&grant).await?;
+        self.keep_on_the_host(&mut tx, keep, &grant).await?;
+        tx.commit(event).await?;
+        Ok(grant)
+    }
+
+    /// Takes a grant back: no new install. To stop what is installed, revoke its version.
+    pub async fn take_grant_back(
+        &self,
+        cx: &Context,
+        permit: &Permit<GrantPackage, PackageName>,
+        to: &Grantee,
+        keep: Keep<()>,
+    ) -> Result<(), Problem> {
+        let package = permit.resource();
+        let event = Event::by(cx, permit.action(), format!("package:{package}"), Outcome::Success);
+        let event = event.with(&json!({ "to": to.to_string(), "range": null }));
+        let event = self.details.seal(Chain::Host, event).await?;
+        let mut tx = self.store.system_write("take a grant back").await?;
+        if !tx.remove_grant(package, &to.to_string()).await? {
+            return Err(Problem::NotFound("grant"));
+        }
+        self.keep_on_the_host(&mut tx, keep, &()).await?;
+        tx.commit(event).await?;
+        Ok(())
+    }
+
+    /// Whom a package is granted to.
+    pub async fn grants(&self, permit: &Permit<ListGrants, PackageName>) -> Result<Vec<GrantRow>, Problem> {
+        let package = permit.resource();
+        self.require_package(package)?;
+        Ok(self.store.system("list a package's grants").await?.grants_of(package).await?)
+    }
+
+    fn require_package(&self, package: &PackageName) -> Result<(), Problem> {
+        if self.verified_index()?.versions(package).is_empty() { Err(Problem::NotFound("package")) } else { Ok(()) }
+    }
+
+    /// What is a tenant's own is nobody else's, whoever grants it.
+    async fn require_grantable(&self, package: &PackageName) -> Result<(), Problem> {
+        self.require_package(package)?;
+        let owner = self.publisher_of(&package.publisher()).await?.owner;
+        match owner {
+            None => Ok(()),
+            Some(owner) => Err(Problem::Conflict(format!(
+                "{package} is {owner}'s own, and cannot be granted; publish it under a publisher of the operator's"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The signed index on this host: what becomes of each published version, as far as it was verified.
+//!
+//! It is read at the start, when another host tells of a change, and twice a second in case nobody does. What was
+//! verified is acted on: what must not run is forgotten, and runs of what was revoked end. A host that cannot read it runs what
+//! it knows until that expires, and then nothing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use clawhold_marketplace::index::{Entry, Head, Index, IndexRefused, Seen, Status};
+use clawhold_marketplace::key::SigningKey;
+use clawhold_store::{IndexRow, StoreError, SystemTx, Write};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::{Actor, TraceId};
+use serde_json::json;
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::details::SealError;
+use crate::{Host, Problem};
+
+/// Between two looks whether the index has changed: within the second that a revocation may take.
+const LOOK: Duration = Duration::from_millis(400);
+
+/// How long a head is good, unless the operator says otherwise. 10 minutes: a host that is cut off from its database that long
+/// could not record a run either.
+pub const INDEX_LIFE: Duration = Duration::from_mins(10);
+
+/// How often whoever wants to change it lets another host go first.
+const RACES: u32 = 20;
+
+/// What a host keeps the index with.
+pub struct IndexKeeping {
+    /// Signs and verifies it. All hosts on one database have the same.
+    pub key: SigningKey,
+    /// Where it is remembered which state was seen, apart from the database.
+    pub seen: Option<PathBuf>,
+    /// How long a head is good.
+    pub life: Duration,
+}
+
+/// The index as it was verified last.
+pub(crate) struct KeptIndex {
+    keeping: IndexKeeping,
+    state: RwLock<Option<Arc<Index>>>,
+    /// When the state expires, in microseconds since 1970; 0 without one.
+    fresh_until_us: AtomicI64,
+    /// The head's text that the state was verified with.
+    head: Mutex<String>,
+    /// Why what is in the database now is not believed; said once.
+    refused: Mutex<Option<String>>,
+    reading: AsyncMutex<()>,
+}
+
+impl KeptIndex {
+    pub(crate) fn new(keeping: IndexKeeping) -> Self {
+        Self {
+            keeping,
+            state: RwLock::default(),
+            fresh_until_us: AtomicI64::new(0),
+            head: Mutex::default(),
+            refused: Mutex::default(),
+            reading: AsyncMutex::default(),
+        }
+    }
+
+    /// What is verified, if anything is.
+    pub(crate) fn state(&self) -> Option<Arc<Index>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether what is known may still be relied on.
+    pub(crate) fn is_fresh(&self) -> bool {
+        now_us() < self.fresh_until_us.load(Ordering::Relaxed)
+    }
+
+    /// What is wrong with the index that the database has, if something is.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The head's text, as it was verified.
+    fn head(&self) -> String {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn seen(&self) -> io::Result<Option<Seen>> {
+        let known = self.state().map(|state| state.seen());
+        let Some(path) = &self.keeping.seen else { return Ok(known) };
+        let kept = match std::fs::read_to_string(path) {
+            Ok(text) => Some(text.trim().parse::<Seen>().map_err(|error| io::Error::other(error.to_string()))?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(kept.into_iter().chain(known).max_by_key(|seen| seen.counter))
+    }
+
+    /// Remembers what was seen, before anybody acts on it.
+    fn note_seen(&self, seen: &Seen) -> io::Result<()> {
+        let Some(path) = &self.keeping.seen else { return Ok(()) };
+        let draft = path.with_extension("draft");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{seen}")?;
+        file.sync_all()?;
+        std::fs::rename(&draft, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    fn set(&self, index: Index, head: String) -> Option<Arc<Index>> {
+        self.fresh_until_us.store(index.head().expires_us, Ordering::Relaxed);
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.state.write().unwrap_or_else(PoisonError::into_inner).replace(Arc::new(index))
+    }
+}
+
+impl Host {
+    /// Reads the index before anybody asks for it, or begins it. What goes wrong is tried again.
+    pub async fn open_index(&self) {
+        let opened = async {
+            self.read_index().await?;
+            self.renew_index().await
+        };
+        if let Err(problem) = opened.await {
+            tracing::error!(%problem, "the index of packages could not be read; nothing runs until it is");
+        }
+    }
+
+    /// Why the index that the database has is not believed, if it is not.
+    pub fn index_refused(&self) -> Option<String> {
+        self.index.refused()
+    }
+
+    /// Reads the index if it is another than the one that was verified last, and acts on what is other in it.
+    pub(crate) async fn read_index(&self) -> Result<(), Problem> {
+        // One at a time: of two readers the slower one could put an older state back.
+        let _reading = self.index.reading.lock().await;
+        let mut tx = self.store.system("read the index").await?;
+        let Some(head) = tx.index_head().await? else { return Ok(()) };
+        if self.index.head() == head {
+            return Ok(());
+        }
+        let known = self.index.state();
+        let rows = tx.index_rows(known.as_ref().map_or(-1, |known| known.head().counter)).await?;
+        drop(tx);
+        let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+        let keys = [self.index.keeping.key.public()];
+        let seen = self.index.seen().map_err(|e| Problem::internal("the index that was seen last is not known", e))?;
+        let (text, may_renew) = (head.clone(), self.store.pinned().await?.is_none());
+        let verify = move || {
+            let at = |now| match &known {
+                Some(known) => known.updated(entries.clone(), &text, &keys, now),
+                None => Index::verify(entries.clone(), &text, &keys, seen.as_ref(), now),
+            };
+            match at(now_us()) {
+                // Who signs it may take it up again after all hosts were down; it is good once it has been signed anew.
+                Err(IndexRefused::Expired(at_us)) if may_renew => at(at_us - 1),
+                verified => verified,
+            }
+        };
+        let verified = tokio::task::spawn_blocking(verify).await.map_err(|e| Problem::internal("the index", e))?;
+        let index = match verified {
+            Ok(index) => index,
+            Err(refused) => {
+                self.refuse_index(refused.to_string());
+                return Err(Problem::Unavailable(
+                    "the index of packages is not believed; the operator's log says why".to_owned(),
+                ));
+            }
+        };
+        self.index
+            .note_seen(&index.seen())
+            .map_err(|e| Problem::internal("the index that was seen cannot be kept", e))?;
+        let before = self.index.set(index, head);
+        self.act_on_index(before.as_deref());
+        Ok(())
+    }
+
+    /// What must not run is forgotten, and what is revoked ends.
+    fn act_on_index(&self, before: Option<&Index>) {
+        let Some(now) = self.index.state() else { return };
+        let revoked = now.entries().iter().filter(|entry| entry.status.cancels()).map(|entry| entry.digest);
+        self.sandbox.withdraw(revoked);
+        let changed = before.map_or_else(Vec::new, |before| now.changes_since(before));
+        for change in changed {
+            if let Some(entry) = change.is.or(change.was) {
+                self.resolved.forget_package(&entry.package);
+            }
+        }
+    }
+
+    /// Says once that what the database has is not believed.
+    fn refuse_index(&self, why: String) {
+        {
+            let mut refused = self.index.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            if refused.as_ref() == Some(&why) {
+                return;
+            }
+            *refused = Some(why.clone());
+        }
+        tracing::error!(%why, "the index of packages in the database is not believed; what was verified before is used until it expires");
+        let (store, details) = (self.store.clone(), Arc::clone(&self.details));
+        let event = Event {
+            detail: json!({ "why": why }).to_string().into_bytes(),
+            ..event("host.reject_index", Outcome::Denied)
+        };
+        // Apart: whoever finds it may be in the middle of a transaction, and SQLite has one writer.
+        tokio::spawn(async move {
+            let noted = async {
+                let event = details.seal(Chain::Host, event).await?;
+                Ok::<_, SealError>(store.system_write("note an index that is not believed").await?.commit(event).await?)
+            };
+            if let Err(error) = noted.await {
+                tracing::error!(%error, "that an index was refused could not be noted in the audit log");
+            }
+        });
+    }
+
+    /// Signs the index as this transaction leaves it, under this counter, which the changed rows must have. All others are what was verified:
+    /// whoever has changed one in the database does not get it signed.
+    pub(crate) async fn sign_index(&self, tx: &mut SystemTx<Write>, counter: i64) -> Result<(), Problem> {
+        let rows = tx.index_rows(-1).await?;
+        let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+        if let Some(known) = self.index.state() {
+            let (changed, others): (Vec<&Entry>, Vec<&Entry>) =
+                entries.iter().partition(|entry| entry.counter == counter);
+            let replaced = changed.iter().filter(|entry| known.get(&entry.package, &entry.version).is_some()).count();
+            let is_as_known = |entry: &&Entry| known.get(&entry.package, &entry.version) == Some(entry);
+            if others.len() + replaced != known.entries().len() || !others.iter().all(is_as_known) {
+                let why = "somebody has changed what the database says of a version, past the host";
+                self.refuse_index(why.to_owned());
+                return Err(Problem::Unavailable(format!("nothing of the marketplace can be changed: {why}")));
+            }
+        }
+        let now = now_us();
+        let head = Head::over(&entries, counter, now, now.saturating_add(self.index.life_us()));
+        Ok(tx.put_index_head(counter, &head.sign(&self.index.keeping.key)).await?)
+    }
+
+    /// A transaction that changes the index, and the counter that its changes have: nobody else changes it until the end. What is signed
+    /// on top of a state that this host does not believe would make it good.
+    pub(crate) async fn change_index(&self, reason: &'static str) -> Result<(SystemTx<Write>, i64), Problem> {
+        for _ in 0..RACES {
+            self.read_index().await?;
+            if self.index.state().is_none() {
+                self.begin_index().await?;
+            }
+            if let Some(why) = self.index.refused() {
+                return Err(Problem::Unavailable(format!("nothing of the marketplace can be changed: {why}")));
+            }
+            let mut tx = self.store.system_write(reason).await?;
+            let counter = tx.lock_index().await?;
+            // Another host may have changed it just before.
+            if tx.index_head().await? == Some(self.index.head()) {
+                return Ok((tx, counter + 1));
+            }
+        }
+        Err(Problem::Unavailable("the marketplace changes too fast just now; try again in a moment".to_owned()))
+    }
+
+    /// Makes the first head, or a newer one over the same state when half of the time is over.
+    async fn renew_index(&self) -> Result<(), Problem> {
+        if self.store.pinned().await?.is_some() {
+            return Ok(());
+        }
+        let (now, life) = (now_us(), self.index.life_us());
+        let Some(state) = self.index.state() else { return self.begin_index().await };
+        if self.index.refused().is_some() || state.head().expires_us - now > life / 2 {
+            return Ok(());
+        }
+        let old = self.index.head();
+        let head = Head { issued_us: now, expires_us: now.saturating_add(life), ..state.head().clone() };
+        self.store.renew_index_head(&old, &head.sign(&self.index.keeping.key)).await?;
+        self.read_index().await
+    }
+
+    /// Signs the first state that there is. Not where one was seen before: then the database has lost it.
+    async fn begin_index(&self) -> Result<(), Problem> {
+        let begun = self.details.seal(Chain::Host, event("host.begin_index", Outcome::Success)).await?;
+        let mut tx = self.store.system_write("begin the index").await?;
+        let counter = tx.lock_index().await?;
+        if tx.index_head().await?.is_some() {
+            drop(tx);
+            return self.read_index().await;
+        }
+        let seen = self.index.seen().map_err(|e| Problem::internal("the index that was seen last is not known", e))?;
+        if seen.is_some() {
+            drop(tx);
+            let why = "the database has no index, and this host has seen one: it was put back to an older state, or is another database";
+            self.refuse_index(why.to_owned());
+            return Ok(());
+        }
+        self.sign_index(&mut tx, counter).await?;
+        tx.commit(begun).await?;
+        self.read_index().await
+    }
+
+    /// Why nothing may run: what is known of packages has expired.
+    pub(crate) fn require_fresh_index(&self) -> Result<(), Problem> {
+        if self.index.is_fresh() {
+            return Ok(());
+        }
+        Err(Problem::Unavailable(
+            "this host has not been able to verify for a while which packages are still good, and runs none until then; call again in a moment"
+                .to_owned(),
+        ))
+    }
+}
+
+impl KeptIndex {
+    fn life_us(&self) -> i64 {
+        i64::try_from(self.keeping.life.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+fn event(action: &str, outcome: Outcome) -> Event {
+    Event {
+        at_us: now_us(),
+        actor: Actor::Host("index").to_string(),
+        action: action.to_owned(),
+        resource: "market:index".to_owned(),
+        outcome,
+        run: None,
+        trace: TraceId::random(),
+        detail: Vec::new(),
+    }
+}
+
+fn entry(row: &IndexRow) -> Result<Entry, Problem> {
+    let status = row.status.parse::<Status>().map_err(|_| {
+        Problem::from(StoreError::corrupt(format!("versions.status of {} {}", row.package, row.version), "no status"))
+    })?;
+    Ok(Entry {
+        package: row.package.clone(),
+        version: row.version.clone(),
+        digest: row.digest,
+        status,
+        changed_us: row.changed_us,
+        counter: row.counter,
+    })
+}
+
+/// Reads and renews the index as long as there is a host.
+pub(crate) async fn keep(host: Weak<Host>) {
+    loop {
+        let Some(host) = host.upgrade() else { return };
+        let kept = async {
+            host.read_index().await?;
+            host.renew_index().await?;
+            host.tell_tenants().await
+        };
+        if let Err(problem) = kept.await {
+            tracing::debug!(%problem, "the index could not be kept up to date");
+        }
+        drop(host);
+        tokio::time::sleep(LOOK).await;
+    }
+}

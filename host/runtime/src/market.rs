@@ -1,0 +1,329 @@
+//! Who sees which packages, and what becomes of their versions.
+
+use clawhold_marketplace::grant::VersionRange;
+use clawhold_marketplace::index::{Entry, Status};
+use clawhold_store::{GrantRow, StatusChange, StoreError, Untold};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::keep::Keep;
+use clawhold_tenancy::permit::{Market, SetPackageStatus, ShowPackage};
+use clawhold_tenancy::{Actor, Context, PackageName, Permit, Role, Scope, TenantId, TraceId};
+use semver::Version as Number;
+use serde_json::json;
+
+use crate::authentic::same;
+use crate::packages::skills_of;
+use crate::{Host, Package, Problem, SkillSpec, Version};
+
+/// Characters of an advisory.
+const ADVISORY_CHARS: usize = 2_000;
+/// Tenants that are told of a status in one transaction, each locking its chain.
+const TOLD: u32 = 50;
+
+/// Whose eyes a package is seen with.
+pub(crate) enum Viewer<'a> {
+    /// The operator sees all.
+    Operator,
+    /// A publisher its own.
+    Publisher(&'a clawhold_tenancy::Publisher),
+    /// A tenant its own, and what was granted to it or to its tier.
+    Tenant(&'a TenantId),
+}
+
+impl<'a> Viewer<'a> {
+    pub(crate) fn of(cx: &'a Context) -> Self {
+        match &cx.scope {
+            Scope::Host => Self::Operator,
+            Scope::Publisher(own) => Self::Publisher(own),
+            Scope::Tenant(tenant) => Self::Tenant(tenant),
+        }
+    }
+}
+
+/// A version of a package, as its list has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionStatus {
+    /// The version.
+    pub version: Number,
+    /// What becomes of it.
+    pub status: Status,
+    /// Since when, in microseconds since 1970.
+    pub changed_us: i64,
+}
+
+/// What becomes of a version.
+#[derive(Debug, Clone)]
+pub struct StatusAsk {
+    /// Which one.
+    pub version: Number,
+    /// What it becomes.
+    pub status: Status,
+    /// Why, for those who have it installed.
+    pub advisory: String,
+}
+
+impl Host {
+    /// Packages that the caller sees, behind `after`, by name.
+    pub async fn packages(
+        &self,
+        cx: &Context,
+        _permit: &Permit<ShowPackage, Market>,
+        after: Option<&PackageName>,
+        limit: u32,
+    ) -> Result<Vec<Package>, Problem> {
+        match Viewer::of(cx) {
+            Viewer::Operator => Ok(self.store.system("list packages").await?.packages(after, limit).await?),
+            Viewer::Publisher(own) => {
+                Ok(self.store.system("list packages").await?.packages_of(own, after, limit).await?)
+            }
+            Viewer::Tenant(tenant) => {
+                let tier = self.tier_of(tenant).await?;
+                Ok(self.store.system("list packages").await?.packages_for(tenant, &tier, after, limit).await?)
+            }
+        }
+    }
+
+    /// One version of a package, or the latest that is good, with what it offers.
+    pub async fn package(
+        &self,
+        cx: &Context,
+        _permit: &Permit<ShowPackage, Market>,
+        name: &PackageName,
+        version: Option<&Number>,
+    ) -> Result<(Version, Vec<SkillSpec>), Problem> {
+        self.visible_version(&Viewer::of(cx), name, version).await
+    }
+
+    /// The versions of a package that the caller sees, the newest first.
+    pub async fn package_versions(
+        &self,
+        cx: &Context,
+        _permit: &Permit<ShowPackage, Market>,
+        name: &PackageName,
+    ) -> Result<Vec<VersionStatus>, Problem> {
+        let seen = self.visible(&Viewer::of(cx), name).await?;
+        if seen.is_empty() {
+            return Err(Problem::NotFound("package"));
+        }
+        let of = |entry: &Entry| VersionStatus {
+            version: entry.version.clone(),
+            status: entry.status,
+            changed_us: entry.changed_us,
+        };
+        Ok(seen.iter().rev().map(of).collect())
+    }
+
+    /// The versions of a package that somebody sees, oldest first; none where there is no such package for them.
+    pub(crate) async fn visible(&self, viewer: &Viewer<'_>, name: &PackageName) -> Result<Vec<Entry>, Problem> {
+        let index = self.verified_index()?;
+        let all = index.versions(name);
+        if all.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ranges = match viewer {
+            Viewer::Operator => return Ok(all.to_vec()),
+            Viewer::Publisher(own) => {
+                return Ok(if name.publisher() == **own { all.to_vec() } else { Vec::new() });
+            }
+            Viewer::Tenant(tenant) => {
+                let tier = self.tier_of(tenant).await?;
+                let mut tx = self.store.system("look up what is granted").await?;
+                let owner = tx.publisher(&name.publisher()).await?.and_then(|publisher| publisher.owner);
+                match owner {
+                    Some(owner) if owner == **tenant => return Ok(all.to_vec()),
+                    Some(_) => return Ok(Vec::new()),
+                    None => ranges(&tx.granted_of(tenant, &tier, name).await?)?,
+                }
+            }
+        };
+        let seen = all.iter().filter(|entry| ranges.iter().any(|range| range.contains(&entry.version)));
+        Ok(seen.cloned().collect())
+    }
+
+    /// One version that somebody sees, or the latest that is good: a pre-release only if there is nothing else.
+    pub(crate) async fn visible_version(
+        &self,
+        viewer: &Viewer<'_>,
+        name: &PackageName,
+        version: Option<&Number>,
+    ) -> Result<(Version, Vec<SkillSpec>), Problem> {
+        let seen = self.visible(viewer, name).await?;
+        let entry = if let Some(number) = version {
+            seen.iter().find(|entry| entry.version == *number)
+        } else {
+            let good = seen.iter().filter(|entry| entry.status.may_install());
+            good.max_by_key(|entry| (entry.version.pre.is_empty(), entry.version.clone()))
+        };
+        let entry = entry.ok_or(Problem::NotFound("package version"))?;
+        self.published(name, &entry.version).await
+    }
+
+    /// A version as it was published, whoever sees it. Its row is what this host wrote.
+    pub(crate) async fn published(
+        &self,
+        name: &PackageName,
+        version: &Number,
+    ) -> Result<(Version, Vec<SkillSpec>), Problem> {
+        let found = self.store.system("look up a package").await?.version(name, version).await?;
+        let found = found.ok_or(Problem::NotFound("package version"))?;
+        if !same(&found.published.mac, &self.authentic.version(&found.digest, &found.published)) {
+            return Err(self.tampered(format!("package:{name}@{version}"), "its row is not what the host wrote").await);
+        }
+        let skills = skills_of(&found)?;
+        Ok((found, skills))
+    }
+
+    /// Makes something else of a version: on all hosts within a second.
+    pub async fn set_status(
+        &self,
+        cx: &Context,
+        permit: &Permit<SetPackageStatus, PackageName>,
+        ask: &StatusAsk,
+        keep: Keep<VersionStatus>,
+    ) -> Result<VersionStatus, Problem> {
+        let StatusAsk { version, status, advisory } = ask;
+        let name = permit.resource();
+        let odd = advisory.chars().any(|c| c.is_control() && c != '\n');
+        if advisory.chars().count() > ADVISORY_CHARS || odd || (*status != Status::Active && advisory.trim().is_empty())
+        {
+            let detail =
+                format!("say why, in at most {ADVISORY_CHARS} characters: those who have it installed read it");
+            return Err(Problem::invalid("advisory", detail));
+        }
+        let missing = || Problem::NotFound("package version");
+        let was = self.verified_index()?.get(name, version).cloned().ok_or_else(missing)?;
+        if cx.role != Role::Operator
+            && (was.status.needs_operator() || status.needs_operator() && *status != Status::Revoked)
+        {
+            return Err(Problem::Forbidden(format!(
+                "{name} {version} is {}; ask the operator, who alone quarantines, and takes back what is more than a yank",
+                was.status.as_str()
+            )));
+        }
+        let changed_us = now_us();
+        let done = VersionStatus { version: version.clone(), status: *status, changed_us };
+        let detail = json!({ "was": was.status, "status": status, "advisory": advisory, "digest": was.digest });
+        let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
+        let event = self.details.seal(Chain::Host, event).await?;
+        let (mut tx, counter) = self.change_index("change what becomes of a version").await?;
+        let change = StatusChange {
+            package: name.clone(),
+            version: version.clone(),
+            status: status.as_str().to_owned(),
+            advisory: advisory.clone(),
+            changed_us,
+            counter,
+        };
+        tx.set_status(&change).await?;
+        self.sign_index(&mut tx, counter).await?;
+        self.keep_on_the_host(&mut tx, keep, &done).await?;
+        tx.commit(event).await?;
+        self.read_index().await?;
+        Ok(done)
+    }
+
+    /// Tells each tenant that has a version installed what became of it, in its own chain, once.
+    pub(crate) async fn tell_tenants(&self) -> Result<(), Problem> {
+        if self.store.pinned().await?.is_some() {
+            return Ok(());
+        }
+        let untold = self.store.system("read what tenants are to be told").await?.untold().await?;
+        for mut told in untold {
+            while let Some(after) = self.tell_some(&told).await? {
+                told.after = after;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the next tenants; gives the last of them, or nothing when that were all.
+    async fn tell_some(&self, told: &Untold) -> Result<Option<String>, Problem> {
+        let after = told.after.parse().ok();
+        let tenants = self.store.system("list tenants").await?.tenants(after.as_ref(), TOLD).await?;
+        let last = tenants.last().filter(|_| tenants.len() == TOLD as usize).map(|tenant| tenant.id.to_string());
+        let mut affected = Vec::new();
+        for tenant in &tenants {
+            let installed = self.store.tenant(&tenant.id).await?.install(&told.package).await?;
+            if installed.is_some_and(|install| install.put.version == told.version) {
+                let event = self.details.seal(Chain::Tenant(&tenant.id), said(told)).await?;
+                affected.push((tenant.id.clone(), event));
+            }
+        }
+        if affected.is_empty() {
+            self.store.note_nobody_told(told, last.as_deref()).await?;
+            return Ok(last);
+        }
+        let all = Event {
+            detail: json!({ "status": told.status, "tenants": affected.len() }).to_string().into(),
+            ..said(told)
+        };
+        let all = self.details.seal(Chain::Host, Event { action: "package.tell_tenants".to_owned(), ..all }).await?;
+        let mut tx = self.store.system_write("tell tenants what became of a version").await?;
+        // Another host may be telling them.
+        if !tx.note_told(told, last.as_deref()).await? {
+            return Ok(None);
+        }
+        for (tenant, event) in &affected {
+            tx.append(tenant, std::slice::from_ref(event)).await?;
+        }
+        tx.commit(all).await?;
+        Ok(last)
+    }
+
+    /// What is verified of the index; nothing is served of a marketplace that nobody vouches for.
+    pub(crate) fn verified_index(&self) -> Result<std::sync::Arc<clawhold_marketplace::index::Index>, Problem> {
+        self.require_fresh_index()?;
+        self.index.state().ok_or_else(|| {
+            Problem::Unavailable("the index of packages is not read yet; call again in a moment".to_owned())
+        })
+    }
+
+    pub(crate) async fn tier_of(&self, tenant: &TenantId) -> Result<String, Problem> {
+        let found = self.store.system("look up a tenant").await?.tenant(tenant).await?;
+        Ok(found.ok_or(Problem::NotFound("tenant"))?.tier)
+    }
+
+    /// A row or a file that somebody has changed past the host: told of, and not used.
+    pub(crate) async fn tampered(&self, resource: String, why: &'static str) -> Problem {
+        tracing::error!(%resource, why, "something was changed past the host; it is not used");
+        let event = Event {
+            at_us: now_us(),
+            actor: Actor::Host("market").to_string(),
+            action: "host.reject_row".to_owned(),
+            resource,
+            outcome: Outcome::Denied,
+            run: None,
+            trace: TraceId::random(),
+            detail: json!({ "why": why }).to_string().into_bytes(),
+        };
+        let noted = async {
+            let event = self.details.seal(Chain::Host, event).await?;
+            Ok::<_, Problem>(self.store.system_write("note a changed row").await?.commit(event).await?)
+        };
+        if let Err(error) = noted.await {
+            tracing::error!(%error, "that something was changed could not be noted in the audit log");
+        }
+        Problem::Unavailable("what is stored of this package or install was changed past the host, and is not used; the operator's log has the reason".to_owned())
+    }
+}
+
+fn said(told: &Untold) -> Event {
+    let Untold { package, version, status, advisory, .. } = told;
+    Event {
+        at_us: now_us(),
+        actor: Actor::Host("market").to_string(),
+        action: format!("package.{status}"),
+        resource: format!("package:{package}@{version}"),
+        outcome: Outcome::Success,
+        run: None,
+        trace: TraceId::random(),
+        detail: json!({ "advisory": advisory }).to_string().into_bytes(),
+    }
+}
+
+pub(crate) fn ranges(granted: &[GrantRow]) -> Result<Vec<VersionRange>, Problem> {
+    let read = |grant: &GrantRow| {
+        let range = grant.range.parse::<VersionRange>();
+        range.map_err(|e| Problem::from(StoreError::corrupt(format!("grants.range of {}", grant.package), e)))
+    };
+    granted.iter().map(read).collect()
+}

@@ -1,0 +1,278 @@
+//! Publishers: who may publish under which name, by which keys.
+
+use clawhold_marketplace::key::{KeyId, PublicKey};
+use clawhold_marketplace::names::Known;
+use clawhold_marketplace::publisher::{AddedBy, Earlier, KEYS, KeyRecord, Revocation, rotate};
+use clawhold_store::{PublisherRow, StoreError};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_tenancy::keep::Keep;
+use clawhold_tenancy::permit::{
+    AddOwnPublisher, AddPublisher, AddPublisherKey, Host as HostResource, ListPublishers, RevokePublisherKey,
+};
+use clawhold_tenancy::{Context, Permit, Publisher, Role, TenantId};
+use serde_json::json;
+
+use crate::{Host, Problem};
+
+/// Names that are looked at in one go.
+const NAMES: u32 = 1_000;
+
+/// A publisher and its keys.
+#[derive(Debug, Clone)]
+pub struct PublisherView {
+    /// Its name.
+    pub name: Publisher,
+    /// The tenant whose own it is, if it is one's.
+    pub owner: Option<TenantId>,
+    /// Its keys.
+    pub keys: Vec<KeyRecord>,
+    /// When it was registered, in microseconds since 1970.
+    pub created_us: i64,
+}
+
+/// A key that is to be added.
+#[derive(Debug, Clone)]
+pub enum KeyAsk {
+    /// By whoever may: the operator.
+    Plain {
+        /// The key.
+        key: PublicKey,
+        /// From when on it signs; now if not given.
+        not_before_us: Option<i64>,
+        /// From when on it signs no longer.
+        not_after_us: Option<i64>,
+    },
+    /// By a statement that a key which is good signed.
+    Rotation(String),
+}
+
+impl Host {
+    /// Registers a publisher.
+    pub async fn add_publisher(
+        &self,
+        cx: &Context,
+        permit: &Permit<AddPublisher, HostResource>,
+        name: &Publisher,
+        key: Option<PublicKey>,
+        keep: Keep<PublisherView>,
+    ) -> Result<PublisherView, Problem> {
+        let (row, view) = self.new_publisher(cx, name, None, key).await?;
+        let event = Event::by(cx, permit.action(), format!("publisher:{name}"), Outcome::Success);
+        let event =
+            self.details.seal(Chain::Host, event.with(&json!({ "key": key.map(|key| key.id().to_string()) }))).await?;
+        let mut tx = self.store.system_write("register a publisher").await?;
+        if !tx.add_publisher(&row).await? {
+            return Err(taken(name));
+        }
+        self.keep_on_the_host(&mut tx, keep, &view).await?;
+        tx.commit(event).await?;
+        Ok(view)
+    }
+
+    /// Registers a publisher of a tenant's own.
+    pub async fn add_own_publisher(
+        &self,
+        cx: &Context,
+        permit: &Permit<AddOwnPublisher>,
+        name: &Publisher,
+        key: Option<PublicKey>,
+        keep: Keep<PublisherView>,
+    ) -> Result<PublisherView, Problem> {
+        let tenant = permit.tenant();
+        self.require_tenant(tenant).await?;
+        let (row, view) = self.new_publisher(cx, name, Some(tenant), key).await?;
+        let event = Event::by(cx, permit.action(), format!("publisher:{name}"), Outcome::Success);
+        let event = event.with(&json!({ "owner": tenant, "key": key.map(|key| key.id().to_string()) }));
+        let own = self.details.seal(Chain::Tenant(tenant), event.clone()).await?;
+        let event = self.details.seal(Chain::Host, event).await?;
+        let mut tx = self.store.system_write("register a tenant's own publisher").await?;
+        if !tx.add_publisher(&row).await? {
+            return Err(taken(name));
+        }
+        if let Some(kept) = keep.of(&view) {
+            let kept = self.details.seal_answer(Chain::Tenant(tenant), kept).await?;
+            tx.keep_answer_of(tenant, &kept).await?;
+        }
+        tx.append(tenant, &[own]).await?;
+        tx.commit(event).await?;
+        Ok(view)
+    }
+
+    /// Publishers that the caller sees, behind `after`, by name.
+    pub async fn publishers(
+        &self,
+        _permit: &Permit<ListPublishers, HostResource>,
+        after: Option<&Publisher>,
+        limit: u32,
+    ) -> Result<Vec<PublisherView>, Problem> {
+        let rows = self.store.system("list publishers").await?.publishers(after, limit).await?;
+        rows.into_iter().map(view).collect()
+    }
+
+    /// One publisher.
+    pub async fn publisher(&self, permit: &Permit<ListPublishers, Publisher>) -> Result<PublisherView, Problem> {
+        self.publisher_of(permit.resource()).await
+    }
+
+    pub(crate) async fn publisher_of(&self, name: &Publisher) -> Result<PublisherView, Problem> {
+        let row = self.store.system("look up a publisher").await?.publisher(name).await?;
+        row.map_or(Err(Problem::NotFound("publisher")), view)
+    }
+
+    /// Gives a publisher another key: by the operator's word, or by that of a key which is good.
+    pub async fn add_publisher_key(
+        &self,
+        cx: &Context,
+        permit: &Permit<AddPublisherKey, Publisher>,
+        ask: KeyAsk,
+        keep: Keep<PublisherView>,
+    ) -> Result<PublisherView, Problem> {
+        let name = permit.resource();
+        let there = self.publisher_of(name).await?;
+        let now = now_us();
+        let record = match ask {
+            KeyAsk::Plain { .. } if cx.role != Role::Operator => {
+                return Err(Problem::Forbidden(
+                    "a publisher's own token adds a key by a rotation that one of its keys has signed, see `clawhold publisher rotate`; or ask the operator"
+                        .to_owned(),
+                ));
+            }
+            KeyAsk::Plain { key, not_before_us, not_after_us } => KeyRecord {
+                key,
+                not_before_us: not_before_us.unwrap_or(now),
+                not_after_us,
+                revoked: None,
+                added_us: now,
+                added_by: AddedBy::Actor(cx.actor.to_string()),
+            },
+            KeyAsk::Rotation(envelope) => {
+                rotate(&envelope, &there.keys, name, now).map_err(|e| Problem::invalid("rotation", e.to_string()))?
+            }
+        };
+        if there.keys.iter().any(|known| known.key == record.key) {
+            return Err(Problem::Conflict(format!("{name} has the key {} already", record.key.id())));
+        }
+        if there.keys.len() >= KEYS {
+            return Err(Problem::Conflict(format!("{name} has {KEYS} keys, and may have no more")));
+        }
+        let id = record.key.id();
+        let detail = json!({ "key": id.to_string(), "by": record.added_by });
+        let mut keys = there.keys.clone();
+        keys.push(record);
+        self.put_keys(cx, permit.action(), &there, keys, &detail, keep).await
+    }
+
+    /// Takes the trust in a key back; and that in what it signed before, if it was not safe then.
+    pub async fn revoke_publisher_key(
+        &self,
+        cx: &Context,
+        permit: &Permit<RevokePublisherKey, Publisher>,
+        key: &KeyId,
+        at_us: Option<i64>,
+        earlier: Earlier,
+        keep: Keep<PublisherView>,
+    ) -> Result<PublisherView, Problem> {
+        let there = self.publisher_of(permit.resource()).await?;
+        let mut keys = there.keys.clone();
+        let record = keys.iter_mut().find(|record| record.key.id() == *key).ok_or(Problem::NotFound("key"))?;
+        record.revoked = Some(Revocation { at_us: at_us.unwrap_or_else(now_us), earlier });
+        let detail = json!({ "key": key.to_string(), "at_us": at_us, "earlier": earlier });
+        let done = self.put_keys(cx, permit.action(), &there, keys, &detail, keep).await?;
+        // What it signed is looked at again when it is loaded.
+        self.resolved.forget_all();
+        Ok(done)
+    }
+
+    async fn put_keys(
+        &self,
+        cx: &Context,
+        action: &'static str,
+        there: &PublisherView,
+        keys: Vec<KeyRecord>,
+        detail: &serde_json::Value,
+        keep: Keep<PublisherView>,
+    ) -> Result<PublisherView, Problem> {
+        let name = &there.name;
+        let done = PublisherView { keys, ..there.clone() };
+        let event = Event::by(cx, action, format!("publisher:{name}"), Outcome::Success).with(detail);
+        let event = self.details.seal(Chain::Host, event).await?;
+        let mut tx = self.store.system_write("change a publisher's keys").await?;
+        if !tx.set_publisher_keys(name, &text(&there.keys), &text(&done.keys)).await? {
+            return Err(Problem::Conflict(format!(
+                "somebody else has changed the keys of {name} just now; look at them and try again"
+            )));
+        }
+        self.keep_on_the_host(&mut tx, keep, &done).await?;
+        tx.commit(event).await?;
+        Ok(done)
+    }
+
+    /// A publisher as it would be registered, unless its name would be taken for another's.
+    async fn new_publisher(
+        &self,
+        cx: &Context,
+        name: &Publisher,
+        owner: Option<&TenantId>,
+        key: Option<PublicKey>,
+    ) -> Result<(PublisherRow, PublisherView), Problem> {
+        let names = self.publisher_names().await?;
+        if names.contains(name) {
+            return Err(taken(name));
+        }
+        if let Some(alike) = Known::new(names, Vec::new()).publisher_look_alike(name) {
+            // Of a tenant's own publishers others learn nothing.
+            let why = if cx.role == Role::Operator {
+                alike.to_string()
+            } else {
+                format!("the name {name} could be taken for another publisher's")
+            };
+            return Err(Problem::Conflict(format!("{why}; choose a name that nobody takes for it")));
+        }
+        let now = now_us();
+        let record = |key| KeyRecord {
+            key,
+            not_before_us: now,
+            not_after_us: None,
+            revoked: None,
+            added_us: now,
+            added_by: AddedBy::Actor(cx.actor.to_string()),
+        };
+        let keys: Vec<KeyRecord> = key.into_iter().map(record).collect();
+        let row = PublisherRow {
+            name: name.clone(),
+            owner: owner.cloned(),
+            keys: text(&keys),
+            created_us: now,
+            created_by: cx.actor.to_string(),
+        };
+        let view = PublisherView { name: name.clone(), owner: owner.cloned(), keys, created_us: now };
+        Ok((row, view))
+    }
+
+    pub(crate) async fn publisher_names(&self) -> Result<Vec<Publisher>, Problem> {
+        let mut tx = self.store.system("read the names of publishers").await?;
+        let mut names: Vec<Publisher> = Vec::new();
+        loop {
+            let rows = tx.publishers(names.last(), NAMES).await?;
+            let is_last = rows.len() < NAMES as usize;
+            names.extend(rows.into_iter().map(|row| row.name));
+            if is_last {
+                return Ok(names);
+            }
+        }
+    }
+}
+
+fn taken(name: &Publisher) -> Problem {
+    Problem::Conflict(format!("there is a publisher {name} already; choose another name"))
+}
+
+fn text(keys: &[KeyRecord]) -> String {
+    serde_json::to_string(keys).expect("keys have only string keys")
+}
+
+fn view(row: PublisherRow) -> Result<PublisherView, Problem> {
+    let keys = serde_json::from_str(&row.keys)
+        .map_err(|_| Problem::from(StoreError::corrupt(format!("publishers.keys of {}", row.name), "no keys")))?;
+    Ok(PublisherView { name: row.name, owner: row.owner, keys, created_us: row.created_us })
+}

@@ -1,0 +1,204 @@
+//! What becomes of each published version, and the head that the host signs over all of them.
+
+use clawhold_tenancy::audit::HOST_CHAIN;
+use clawhold_tenancy::{Digest, PackageName};
+use semver::Version as Number;
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+
+use crate::driver::{self, Change};
+use crate::error::failed;
+use crate::fields::Fields;
+use crate::{Conflict, Store, StoreError, SystemTx, Write};
+
+/// A version as the index has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexRow {
+    /// The package.
+    pub package: PackageName,
+    /// Its version.
+    pub version: Number,
+    /// Its file.
+    pub digest: Digest,
+    /// What becomes of it, in the marketplace's word.
+    pub status: String,
+    /// When that was decided, in microseconds since 1970.
+    pub changed_us: i64,
+    /// The index's counter then.
+    pub counter: i64,
+}
+
+/// A version that is to become something else.
+#[derive(Debug, Clone)]
+pub struct StatusChange {
+    /// The package.
+    pub package: PackageName,
+    /// Its version.
+    pub version: Number,
+    /// What it becomes.
+    pub status: String,
+    /// Why, for those who have it installed.
+    pub advisory: String,
+    /// Microseconds since 1970.
+    pub changed_us: i64,
+    /// The index's counter with this change.
+    pub counter: i64,
+}
+
+/// A version whose tenants are still to be told what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untold {
+    /// The package.
+    pub package: PackageName,
+    /// Its version.
+    pub version: Number,
+    /// What it became.
+    pub status: String,
+    /// Why.
+    pub advisory: String,
+    /// The last tenant that was told; empty for none.
+    pub after: String,
+}
+
+impl<M> SystemTx<M> {
+    /// The signed head, if there is one yet.
+    pub async fn index_head(&mut self) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT head FROM market_index WHERE only_row = 1 AND head <> ''")
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(failed("read the index's head"))?;
+        row.map(|row| Fields::of("market_index", &row).text("head")).transpose()
+    }
+
+    /// All versions that changed above this counter.
+    pub async fn index_rows(&mut self, above: i64) -> Result<Vec<IndexRow>, StoreError> {
+        sqlx::query("SELECT package, version, digest, status, changed_us, counter FROM versions WHERE counter > $1")
+            .bind(above)
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("read the index"))?
+            .iter()
+            .map(index_row)
+            .collect()
+    }
+
+    /// Versions of which not all tenants were told yet.
+    pub async fn untold(&mut self) -> Result<Vec<Untold>, StoreError> {
+        sqlx::query("SELECT package, version, status, advisory, told FROM versions WHERE told IS NOT NULL")
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("read what tenants are to be told"))?
+            .iter()
+            .map(|row| {
+                let fields = Fields::of("versions", row);
+                Ok(Untold {
+                    package: fields.id("package")?,
+                    version: fields.id("version")?,
+                    status: fields.text("status")?,
+                    advisory: fields.text("advisory")?,
+                    after: fields.text("told")?,
+                })
+            })
+            .collect()
+    }
+}
+
+impl SystemTx<Write> {
+    /// The counter of the index, which nobody else changes until the end of this transaction; 0 if there is none yet.
+    pub async fn lock_index(&mut self) -> Result<i64, StoreError> {
+        // The update that changes nothing takes the row's lock on either database.
+        let row = sqlx::query(
+            "INSERT INTO market_index (only_row, counter, head) VALUES (1, 0, '') \
+             ON CONFLICT (only_row) DO UPDATE SET counter = market_index.counter RETURNING counter",
+        )
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(failed("lock the index"))?;
+        Fields::of("market_index", &row).integer("counter")
+    }
+
+    /// Puts the head over what the index is now, and tells the other hosts of it.
+    pub async fn put_index_head(&mut self, counter: i64, head: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE market_index SET counter = $1, head = $2 WHERE only_row = 1")
+            .bind(counter)
+            .bind(head)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed("put the index's head"))?;
+        driver::tell(&mut self.tx, &Change::Index).await
+    }
+
+    /// Makes something else of a version, of which its tenants are still to be told. [`Conflict::Missing`] if there is none.
+    pub async fn set_status(&mut self, change: &StatusChange) -> Result<(), StoreError> {
+        let done = sqlx::query(
+            "UPDATE versions SET status = $3, advisory = $4, changed_us = $5, counter = $6, told = '' \
+             WHERE package = $1 AND version = $2",
+        )
+        .bind(change.package.as_str())
+        .bind(change.version.to_string())
+        .bind(change.status.as_str())
+        .bind(change.advisory.as_str())
+        .bind(change.changed_us)
+        .bind(change.counter)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(failed("change a version's status"))?;
+        if done.rows_affected() == 0 { Err(Conflict::Missing("change a version's status").into()) } else { Ok(()) }
+    }
+}
+
+impl SystemTx<Write> {
+    /// Notes that tenants up to this one were told what became of a version; with `None`, all. `false` if somebody else has told them.
+    pub async fn note_told(&mut self, told: &Untold, up_to: Option<&str>) -> Result<bool, StoreError> {
+        note_told(&mut self.tx, told, up_to).await
+    }
+}
+
+async fn note_told(tx: &mut AnyConnection, told: &Untold, up_to: Option<&str>) -> Result<bool, StoreError> {
+    let done =
+        sqlx::query("UPDATE versions SET told = $5 WHERE package = $1 AND version = $2 AND status = $3 AND told = $4")
+            .bind(told.package.as_str())
+            .bind(told.version.to_string())
+            .bind(told.status.as_str())
+            .bind(told.after.as_str())
+            .bind(up_to)
+            .execute(tx)
+            .await
+            .map_err(failed("note which tenants were told"))?;
+    Ok(done.rows_affected() > 0)
+}
+
+impl Store {
+    /// The same where none of the tenants between has the version: nobody's chain has anything to tell.
+    pub async fn note_nobody_told(&self, told: &Untold, up_to: Option<&str>) -> Result<(), StoreError> {
+        let mut tx = self.begin_write(HOST_CHAIN).await?;
+        note_told(&mut tx, told, up_to).await?;
+        tx.commit().await.map_err(failed("note which tenants were told"))
+    }
+
+    /// Puts a newer head over the same state of the index; `false` if that has changed. No entry in a chain: nothing of the index changes.
+    pub async fn renew_index_head(&self, old: &str, head: &str) -> Result<bool, StoreError> {
+        let mut tx = self.begin_write(HOST_CHAIN).await?;
+        let done = sqlx::query("UPDATE market_index SET head = $2 WHERE only_row = 1 AND head = $1")
+            .bind(old)
+            .bind(head)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed("renew the index's head"))?;
+        driver::tell(&mut tx, &Change::Index).await?;
+        tx.commit().await.map_err(failed("renew the index's head"))?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+fn index_row(row: &AnyRow) -> Result<IndexRow, StoreError> {
+    let fields = Fields::of("versions", row);
+    Ok(IndexRow {
+        package: fields.id("package")?,
+        version: fields.id("version")?,
+        digest: fields.id("digest")?,
+        status: fields.text("status")?,
+        changed_us: fields.integer("changed_us")?,
+        counter: fields.integer("counter")?,
+    })
+}

@@ -1,0 +1,144 @@
+//! Newer versions: followed, held, accepted, put back.
+
+use serde_json::{Value, json};
+
+use super::{package, put};
+use crate::support::{TestHost, becomes, on_each_database};
+
+on_each_database![an_admin_may_agree_to_less];
+
+const HTTP: &str = "[[http]]\nhost = \"api.example.com\"\nmethods = [\"GET\"]\npaths = [\"/*\"]\n";
+const MORE: &str = "[[http]]\nhost = \"evil.example.com\"\nmethods = [\"POST\"]\npaths = [\"/*\"]\n";
+
+const AT_ONCE: &str = "market:\n  signatures: optional\n  cool_down_h: 0\n";
+
+fn installed(test: &TestHost, admin: &str) -> Value {
+    test.get("/v1/tenants/acme-corp/installs/northwind/crm", admin).ok()
+}
+
+fn follow(test: &TestHost) {
+    test.runtime.block_on(test.host.follow_all()).unwrap();
+}
+
+#[test]
+fn hostile_27_what_asks_for_more_is_held_and_the_old_version_keeps_running() {
+    let test = TestHost::with(AT_ONCE);
+    let acme = test.tenant("acme-corp");
+    let publish = |version: &str, more: &str| test.publishes(&package("northwind/crm", version, more)).ok();
+    publish("1.0.0", HTTP);
+    let path = "/v1/tenants/acme-corp/installs/northwind/crm";
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "channel": "minor" })).ok();
+    // The same rights follow, within the channel.
+    publish("1.1.0", HTTP);
+    publish("2.0.0", HTTP);
+    follow(&test);
+    let now = installed(&test, &acme);
+    assert_eq!(
+        (&now["version"], &now["channel"], &now["by"]),
+        (&json!("1.1.0"), &json!("minor"), &json!("host:channel"))
+    );
+    // More is held, told of once, and asked for.
+    publish("1.2.0", &format!("{HTTP}{MORE}"));
+    follow(&test);
+    follow(&test);
+    let now = installed(&test, &acme);
+    assert_eq!((&now["version"], &now["held"]), (&json!("1.1.0"), &json!("1.2.0")));
+    let entries = test.audit("acme-corp", &acme);
+    let of = |action: &str| entries.iter().filter(|entry| entry["action"] == action).count();
+    assert_eq!((of("install.follow"), of("install.hold")), (1, 1));
+    let held = entries.iter().find(|entry| entry["action"] == "install.hold").unwrap();
+    assert!(held["detail"].to_string().contains("POST https://evil.example.com/*"), "{held}");
+    let run = test.invoke("acme-corp", &acme, "guest.crm", &json!({}));
+    assert_eq!((run.status, &run.body["run"]["package"]), (200, &json!("northwind/crm")), "{}", run.body);
+    let plan = test.send("POST", &format!("{path}/plan"), &acme, &json!({ "version": "1.2.0" })).ok();
+    assert_eq!((&plan["adds"], &plan["removes"]), (&json!(["POST https://evil.example.com/*"]), &json!([])));
+    // The word for another plan does not do.
+    let old = json!({ "version": "1.2.0", "consent": now["consent"], "channel": "minor" });
+    assert_eq!(test.send("PUT", path, &acme, &old).problem(), "consent-required");
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.2.0", "channel": "minor" })).ok();
+    let now = installed(&test, &acme);
+    assert_eq!((&now["version"], &now["held"]), (&json!("1.2.0"), &Value::Null));
+    // Less follows again.
+    publish("1.3.0", HTTP);
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.3.0");
+    // Back to the version before, with one command; and it stays there.
+    let back = test.send("POST", &format!("{path}/rollback"), &acme, &json!({})).ok();
+    assert_eq!((&back["version"], &back["channel"]), (&json!("1.2.0"), &json!("pinned")));
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.2.0");
+    assert_eq!(test.invoke("acme-corp", &acme, "guest.crm", &json!({})).status, 200);
+    // What was revoked meanwhile is not gone back to.
+    test.becomes(&test.operator, "northwind/crm", "1.3.0", "revoked").ok();
+    let refused = test.send("POST", &format!("{path}/rollback"), &acme, &json!({}));
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    assert_eq!(installed(&test, &acme)["version"], "1.2.0");
+}
+
+#[test]
+fn nothing_follows_before_it_has_cooled_down_nor_what_was_yanked_nor_where_nobody_chose_so() {
+    let test = TestHost::with("market:\n  signatures: optional\n");
+    let (acme, globex) = (test.tenant("acme-corp"), test.tenant("globex"));
+    test.publishes(&package("northwind/crm", "1.0.0", HTTP)).ok();
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "channel": "patch" })).ok();
+    put(&test, "globex", &globex, "northwind/crm", &json!({})).ok();
+    test.publishes(&package("northwind/crm", "1.0.1", HTTP)).ok();
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.0.0", "three days are not over");
+    let test = test.restarted(AT_ONCE);
+    test.becomes(&test.operator, "northwind/crm", "1.0.1", "yanked").ok();
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.0.0");
+    test.publishes(&package("northwind/crm", "1.1.0", HTTP)).ok();
+    test.publishes(&package("northwind/crm", "1.0.2", HTTP)).ok();
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.0.2", "a patch, and not the minor one");
+    assert_eq!(test.get("/v1/tenants/globex/installs/northwind/crm", &globex).ok()["version"], "1.0.0");
+    let nothing = test.send("POST", "/v1/tenants/globex/installs/northwind/crm/rollback", &globex, &json!({}));
+    assert_eq!(nothing.status, 409, "{}", nothing.body);
+}
+
+#[test]
+fn a_run_that_is_under_way_finishes_on_the_version_that_it_began_with() {
+    let test = TestHost::with(AT_ONCE);
+    let acme = test.tenant("acme-corp");
+    let counts = "(func $run (result i32) (local $i i32) (loop $again (local.set $i (i32.add (local.get $i) (i32.const 1))) \
+                  (br_if $again (i32.lt_u (local.get $i) (i32.const 900_000_000)))) (call $yes))";
+    let limits = "[limits]\nfuel = 100_000_000_000\ntimeout_ms = 60_000\n";
+    let slow = super::guest("northwind/crm", "1.0.0", limits, counts);
+    test.publishes(&slow).ok();
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "channel": "patch" })).ok();
+    let digest = installed(&test, &acme)["digest"].clone();
+    test.publishes(&package("northwind/crm", "1.0.1", "")).ok();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| test.invoke("acme-corp", &acme, "guest.crm", &json!({})));
+        assert!(becomes(|| test.host.running() > 0));
+        follow(&test);
+        assert_eq!(installed(&test, &acme)["version"], "1.0.1");
+        let other = test.invoke("acme-corp", &acme, "guest.crm", &json!({}));
+        assert_ne!(other.ok()["run"]["digest"], digest, "who calls now gets the new one");
+        let run = run.join().unwrap();
+        assert_eq!((run.status, &run.body["run"]["digest"]), (200, &digest), "{}", run.body);
+    });
+}
+
+fn an_admin_may_agree_to_less(test: &TestHost) {
+    let acme = test.tenant("acme-corp");
+    test.publishes(&package("northwind/crm", "1.0.0", &format!("{HTTP}{MORE}"))).ok();
+    let less = json!({ "without_hosts": ["evil.example.com"], "limits": { "timeout_ms": 50 } });
+    let done = put(test, "acme-corp", &acme, "northwind/crm", &json!({ "narrowing": less })).ok();
+    assert_eq!(done["policy"]["http"].as_array().unwrap().len(), 1, "{done}");
+    assert_eq!(done["policy"]["limits"]["wall_ms"], 50, "{done}");
+    let explained = |url: &str| {
+        let path = format!("/v1/tenants/acme-corp/installs/northwind/crm/explain?method=POST&url={url}");
+        test.get(&path, &acme).ok()["denied"]["by"].clone()
+    };
+    assert_eq!(explained("https%3A%2F%2Fevil.example.com%2F"), "manifest");
+    let path = "/v1/tenants/acme-corp/installs/northwind/crm/plan";
+    let wrong = test.send("POST", path, &acme, &json!({ "narrowing": { "without_hosts": ["api.example.org"] } }));
+    assert_eq!(wrong.status, 422);
+    assert!(wrong.body.to_string().contains("api.example.com, evil.example.com"), "{}", wrong.body);
+    // What was agreed to less is agreed to anew when it is to be more.
+    let plan = test.send("POST", path, &acme, &json!({})).ok();
+    assert!(plan["adds"].to_string().contains("evil.example.com"), "{plan}");
+}
