@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use clawhold_runtime::marketplace::index::Status;
 use clawhold_runtime::{
-    Host, Package, Problem, PublicationPlace, PublishedPackage, SkillSpec, Stage, StatusAsk, Upload, VersionStatus,
+    Host, Problem, PublicationPlace, PublishedPackage, SkillSpec, Stage, StatusAsk, Summary, Upload, VersionStatus,
 };
 use clawhold_tenancy::PackageName;
 use clawhold_tenancy::Publisher;
@@ -57,6 +57,41 @@ pub(crate) struct SkillView {
 pub(crate) struct PackageView {
     name: String,
     created: String,
+    /// The newest version that you see, and may install if there is such a one.
+    version: String,
+    /// What becomes of it.
+    status: Status,
+    /// Whether its publisher signed it.
+    signed: bool,
+    description: String,
+    /// What it offers.
+    skills: Vec<String>,
+    /// The hosts that it asks for.
+    hosts: Vec<String>,
+    /// The secrets that it asks for.
+    secrets: Vec<String>,
+    /// Whether it runs on WASI.
+    wasi: bool,
+    /// The version that you have installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    installed: Option<String>,
+}
+
+/// Words that a search may have, and bytes of all of them.
+const SEARCH_WORDS: usize = 8;
+const SEARCH_BYTES: usize = 256;
+
+/// A page of packages.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SearchQuery {
+    /// Words that a package must have in its name, its description or what it says of its skills.
+    search: Option<String>,
+    /// Items of a page, 1 to 200; 50 when not given.
+    #[schemars(range(min = 1, max = 200))]
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    after: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -226,12 +261,31 @@ fn published(done: &PublishedPackage) -> Published {
 pub(crate) async fn list(
     State(host): State<Arc<Host>>,
     allowed: Allowed<ShowPackage, Market>,
-    Asked(page): Asked<PageQuery>,
+    Asked(query): Asked<SearchQuery>,
 ) -> Answer<Page<PackageView>> {
-    let limit = page.limit()?;
-    let packages = host.packages(&allowed.cx, &allowed.permit, page.after()?.as_ref(), limit).await?;
-    let view = |package: &Package| PackageView { name: package.name.to_string(), created: rfc3339(package.created_us) };
-    Ok(Json(Page::of(&packages, limit, |package| package.name.to_string(), view)))
+    let page = PageQuery { limit: query.limit, after: query.after };
+    let text = query.search.unwrap_or_default().to_lowercase();
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if text.len() > SEARCH_BYTES || words.len() > SEARCH_WORDS {
+        let detail = format!("write at most {SEARCH_WORDS} words, of {SEARCH_BYTES} bytes together");
+        return Err(Failed(Problem::Invalid { place: "search".to_owned(), detail }));
+    }
+    let (packages, next) =
+        host.packages(&allowed.cx, &allowed.permit, &words, page.after()?.as_ref(), page.limit()?).await?;
+    let view = |package: Summary| PackageView {
+        name: package.name.to_string(),
+        created: rfc3339(package.created_us),
+        version: package.version.to_string(),
+        status: package.status,
+        signed: package.about.signed,
+        description: package.about.description,
+        skills: package.about.skills,
+        hosts: package.about.hosts,
+        secrets: package.about.secrets,
+        wasi: package.about.wasi,
+        installed: package.installed.map(|version| version.to_string()),
+    };
+    Ok(Json(Page::with(packages.into_iter().map(view).collect(), next.map(|name| name.to_string()))))
 }
 
 pub(crate) async fn show(

@@ -314,6 +314,9 @@ fn parameters() -> Value {
         ("skill", "The skill's name", schema(SchemaGenerator::subschema_for::<SkillName>)),
         ("publisher", "Who publishes the package", schema(SchemaGenerator::subschema_for::<Publisher>)),
         ("name", "The package's name behind the slash", schema(SchemaGenerator::subschema_for::<Publisher>)),
+        ("version", "The package's version", json!({ "type": "string" })),
+        ("grantee", "`tenant:` and a tenant's id, or `tier:` and a tier's name", json!({ "type": "string" })),
+        ("key", "The key's id", json!({ "type": "string", "pattern": "^[0-9a-f]{64}$" })),
         ("run", "The run's id", json!({ "type": "string", "format": "uuid" })),
         ("problem", "The type's name", json!({ "type": "string" })),
     ];

@@ -11,6 +11,7 @@ use clawhold_runtime::{Host, KeyAsk, Problem, PublisherView as View};
 use clawhold_tenancy::Publisher;
 use clawhold_tenancy::permit::{
     AddOwnPublisher, AddPublisher, AddPublisherKey, Host as HostResource, ListPublishers, RevokePublisherKey,
+    ShowPublisher,
 };
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -132,7 +133,7 @@ pub(crate) async fn list(
 
 pub(crate) async fn show(
     State(host): State<Arc<Host>>,
-    allowed: Allowed<ListPublishers, Publisher>,
+    allowed: Allowed<ShowPublisher, Publisher>,
 ) -> Answer<PublisherView> {
     Ok(Json(view(&host.publisher(&allowed.permit).await?)))
 }

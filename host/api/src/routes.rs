@@ -264,9 +264,12 @@ fn routes(host: Arc<Host>) -> Routes {
         .get::<can::ShowPackage, Market, _, _>(
             "/v1/market/packages",
             market::list,
-            Operation::new("listPackages", "The published packages")
-                .query::<PageQuery>()
-                .gives::<Page<market::PackageView>>(200),
+            Operation::new(
+                "listPackages",
+                "The packages that you may see, or those of them that have all words of a search",
+            )
+            .query::<market::SearchQuery>()
+            .gives::<Page<market::PackageView>>(200),
         )
         .get::<can::ShowPackage, Market, _, _>(
             "/v1/market/packages/{publisher}/{name}",
@@ -325,7 +328,7 @@ fn routes(host: Arc<Host>) -> Routes {
                 .query::<PageQuery>()
                 .gives::<Page<publishers::PublisherView>>(200),
         )
-        .get::<can::ListPublishers, Publisher, _, _>(
+        .get::<can::ShowPublisher, Publisher, _, _>(
             "/v1/market/publishers/{publisher}",
             publishers::show,
             Operation::new("showPublisher", "A publisher and its keys").gives::<publishers::PublisherView>(200),
@@ -396,6 +399,7 @@ fn routes(host: Arc<Host>) -> Routes {
                 "rollBackInstall",
                 "Put the version back that was installed before, with what was agreed to then",
             )
+            .takes::<installs::RollBackAsk>()
             .gives::<installs::InstallView>(200)
             .conditional(),
         )

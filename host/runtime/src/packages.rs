@@ -9,7 +9,7 @@ use clawhold_marketplace::names::Known;
 use clawhold_marketplace::publisher::{Expected, verify_package};
 use clawhold_marketplace::{Package as Read, SkillSpec, check_descriptors, read};
 use clawhold_sandbox::{Budget, Payer};
-use clawhold_store::{Conflict, Publication, Store, StoreError};
+use clawhold_store::{Conflict, Publication, Shown, Store, StoreError};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::PublishPackage;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::details::{Details, SealError};
+use crate::market::About;
 use crate::{Host, Problem, Signatures, Version};
 
 /// A package is asked what it offers before anybody trusts it: with little time, little fuel and few host calls.
@@ -246,6 +247,17 @@ impl Host {
             return published_before(there, package.digest);
         }
         tx.publish(&publication, &wasm, counter).await?;
+        let index = self.verified_index()?;
+        let shown = (version.pre.is_empty(), version);
+        if index.versions(name).iter().all(|other| (other.version.pre.is_empty(), &other.version) < shown) {
+            let about = About::of(&publication, &done.skills);
+            let shown = Shown {
+                newest: version.clone(),
+                words: about.words(name),
+                about: serde_json::to_string(&about).map_err(|e| Problem::internal("a summary", e))?,
+            };
+            tx.show_in_lists(name, &shown).await?;
+        }
         self.sign_index(&mut tx, counter).await?;
         self.keep_on_the_host(&mut tx, keep, &done).await?;
         tx.commit(event).await?;

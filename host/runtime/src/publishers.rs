@@ -8,6 +8,7 @@ use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{
     AddOwnPublisher, AddPublisher, AddPublisherKey, Host as HostResource, ListPublishers, RevokePublisherKey,
+    ShowPublisher,
 };
 use clawhold_tenancy::{Context, Permit, Publisher, Role, TenantId};
 use serde_json::json;
@@ -110,7 +111,7 @@ impl Host {
     }
 
     /// One publisher.
-    pub async fn publisher(&self, permit: &Permit<ListPublishers, Publisher>) -> Result<PublisherView, Problem> {
+    pub async fn publisher(&self, permit: &Permit<ShowPublisher, Publisher>) -> Result<PublisherView, Problem> {
         self.publisher_of(permit.resource()).await
     }
 

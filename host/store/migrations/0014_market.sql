@@ -54,3 +54,8 @@ ALTER TABLE installs ADD COLUMN before TEXT;
 ALTER TABLE installs ADD COLUMN narrowing TEXT NOT NULL DEFAULT '{}';
 -- The newest version that asks for more than was agreed to, and of which the tenant was told.
 ALTER TABLE installs ADD COLUMN held TEXT;
+
+-- For lists and searches: the version that a list shows, what it says of itself (JSON), and all of its words in lower case.
+ALTER TABLE packages ADD COLUMN newest TEXT NOT NULL DEFAULT '';
+ALTER TABLE packages ADD COLUMN about TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE packages ADD COLUMN words TEXT NOT NULL DEFAULT '';

@@ -86,29 +86,25 @@ impl<M> SystemTx<M> {
             .collect()
     }
 
-    /// What is granted to a tenant or to its tier, and what is its own, of packages behind `after`, by name: at most `limit` packages.
-    pub async fn granted(
+    /// What is granted to a tenant or to its tier, of packages from one to another.
+    pub async fn granted_between(
         &mut self,
         tenant: &TenantId,
         tier: &str,
-        after: Option<&PackageName>,
-        limit: u32,
+        from: Option<&PackageName>,
+        to: Option<&PackageName>,
     ) -> Result<Vec<GrantRow>, StoreError> {
-        // One grant may be the tenant's and another its tier's: twice as many rows are as many packages or more.
-        sqlx::query(
-            "SELECT grantee, package, range, created_us, created_by FROM grants \
-             WHERE grantee IN ($1, $2) AND package > $3 ORDER BY package, grantee LIMIT $4",
-        )
-        .bind(format!("tenant:{tenant}"))
-        .bind(format!("tier:{tier}"))
-        .bind(after.map_or("", PackageName::as_str))
-        .bind(i64::from(limit).saturating_mul(2))
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(failed("list what is granted to a tenant"))?
-        .iter()
-        .map(grant)
-        .collect()
+        sqlx::query("SELECT * FROM grants WHERE grantee IN ($1, $2) AND package >= $3 AND package <= $4")
+            .bind(format!("tenant:{tenant}"))
+            .bind(format!("tier:{tier}"))
+            .bind(from.map_or("", PackageName::as_str))
+            .bind(to.map_or("", PackageName::as_str))
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list what is granted to a tenant"))?
+            .iter()
+            .map(grant)
+            .collect()
     }
 
     /// What is granted of one package to a tenant or to its tier.

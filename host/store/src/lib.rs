@@ -63,7 +63,7 @@ pub use grants::{GrantRow, PublisherRow};
 pub use index::{IndexRow, StatusChange, Untold};
 pub use installs::{Install, InstalledSkill, PutInstall};
 pub use keys::WrappedKey;
-pub use packages::{Package, Publication, Published, Version};
+pub use packages::{Listed, Package, Publication, Published, Shown, Version};
 pub use secrets::{SealedSecret, SecretInfo};
 pub use tenants::{Tenant, TenantState};
 pub use tokens::{NewToken, Token, TokenHash};

@@ -1,9 +1,13 @@
 //! Published packages: what the marketplace holds, the same for every tenant. A version, once published, is final.
 
+use std::fmt::Write as _;
+
 use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::{Digest, PackageName, Publisher, TenantId};
 use semver::Version as Number;
+use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
+use sqlx::query::Query;
 
 use crate::error::failed;
 use crate::fields::{Fields, integer, json};
@@ -16,6 +20,32 @@ pub struct Package {
     pub name: PackageName,
     /// When its first version was published, in microseconds since 1970.
     pub created_us: i64,
+    /// The version that lists show: empty if there is none yet.
+    pub newest: String,
+    /// What that says of itself: JSON, in the caller's form.
+    pub about: String,
+}
+
+/// Whose packages are listed.
+#[derive(Debug, Clone, Copy)]
+pub enum Listed<'a> {
+    /// Everybody's.
+    All,
+    /// One publisher's.
+    Of(&'a Publisher),
+    /// Those that a tenant may see, which is in this tier: granted to it or its tier, or its own.
+    For(&'a TenantId, &'a str),
+}
+
+/// What lists show of a package.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The version.
+    pub newest: Number,
+    /// What it says of itself: JSON.
+    pub about: String,
+    /// All of its words in lower case.
+    pub words: String,
 }
 
 /// A version to be published.
@@ -62,68 +92,46 @@ pub struct Version {
 }
 
 impl<M> SystemTx<M> {
-    /// Packages behind `after`, by name, at most `limit`.
-    pub async fn packages(&mut self, after: Option<&PackageName>, limit: u32) -> Result<Vec<Package>, StoreError> {
-        sqlx::query("SELECT name, created_us FROM packages WHERE name > $1 ORDER BY name LIMIT $2")
-            .bind(after.map_or("", PackageName::as_str))
-            .bind(i64::from(limit))
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(failed("list packages"))?
-            .iter()
-            .map(package)
-            .collect()
-    }
-
-    /// The same of one publisher.
-    pub async fn packages_of(
+    /// Packages behind `after`, by name, at most `limit`, that have all of these words, which are in lower case.
+    pub async fn packages(
         &mut self,
-        publisher: &Publisher,
+        listed: Listed<'_>,
+        words: &[String],
         after: Option<&PackageName>,
         limit: u32,
     ) -> Result<Vec<Package>, StoreError> {
-        // Behind the slash comes 0x30 or more, so 0x30 in its place is above all of them.
-        let from = after.map_or_else(|| format!("{publisher}/"), ToString::to_string);
-        sqlx::query(
-            "SELECT name, created_us FROM packages WHERE name > $1 AND name > $2 AND name < $3 ORDER BY name LIMIT $4",
-        )
-        .bind(from)
-        .bind(format!("{publisher}/"))
-        .bind(format!("{publisher}0"))
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(failed("list a publisher's packages"))?
-        .iter()
-        .map(package)
-        .collect()
-    }
-
-    /// The same of those that a tenant may see: granted to it or its tier, or its own.
-    pub async fn packages_for(
-        &mut self,
-        tenant: &TenantId,
-        tier: &str,
-        after: Option<&PackageName>,
-        limit: u32,
-    ) -> Result<Vec<Package>, StoreError> {
-        sqlx::query(
-            "SELECT name, created_us FROM packages WHERE name > $3 AND name IN (\
-             SELECT package FROM grants WHERE grantee IN ($1, $2) UNION \
-             SELECT packages.name FROM publishers JOIN packages ON packages.name > publishers.name || '/' \
-             AND packages.name < publishers.name || '0' WHERE publishers.owner = $4) ORDER BY name LIMIT $5",
-        )
-        .bind(format!("tenant:{tenant}"))
-        .bind(format!("tier:{tier}"))
-        .bind(after.map_or("", PackageName::as_str))
-        .bind(tenant.as_str())
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(failed("list a tenant's packages"))?
-        .iter()
-        .map(package)
-        .collect()
+        let mut select = "SELECT name, created_us, newest, about FROM packages WHERE name > $1".to_owned();
+        let mut bound = vec![after.map_or_else(String::new, ToString::to_string)];
+        let mut place = |value: String| {
+            bound.push(value);
+            format!("${}", bound.len())
+        };
+        match listed {
+            Listed::All => {}
+            Listed::Of(publisher) => {
+                // Behind a slash comes what sorts before `0`.
+                let (from, to) = (place(format!("{publisher}/")), place(format!("{publisher}0")));
+                let _strings_take_all = write!(select, " AND name > {from} AND name < {to}");
+            }
+            Listed::For(tenant, tier) => {
+                let (own, of_tier, owner) =
+                    (place(format!("tenant:{tenant}")), place(format!("tier:{tier}")), place(tenant.to_string()));
+                let _strings_take_all = write!(
+                    select,
+                    " AND name IN (SELECT package FROM grants WHERE grantee IN ({own}, {of_tier}) UNION \
+                     SELECT packages.name FROM publishers JOIN packages ON packages.name > publishers.name || '/' \
+                     AND packages.name < publishers.name || '0' WHERE publishers.owner = {owner})"
+                );
+            }
+        }
+        for word in words {
+            let escaped = word.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+            let like = place(format!("%{escaped}%"));
+            let _strings_take_all = write!(select, " AND words LIKE {like} ESCAPE '!'");
+        }
+        let _strings_take_all = write!(select, " ORDER BY name LIMIT {limit}");
+        let query = bound.into_iter().fold(sqlx::query(AssertSqlSafe(select)), Query::bind);
+        query.fetch_all(&mut *self.tx).await.map_err(failed("list packages"))?.iter().map(package).collect()
     }
 
     /// One version.
@@ -192,6 +200,19 @@ impl<M> SystemTx<M> {
 }
 
 impl SystemTx<Write> {
+    /// Says what lists show of a package.
+    pub async fn show_in_lists(&mut self, package: &PackageName, shown: &Shown) -> Result<(), StoreError> {
+        sqlx::query("UPDATE packages SET newest = $2, about = $3, words = $4 WHERE name = $1")
+            .bind(package.as_str())
+            .bind(shown.newest.to_string())
+            .bind(shown.about.as_str())
+            .bind(shown.words.as_str())
+            .execute(&mut *self.tx)
+            .await
+            .map(drop)
+            .map_err(failed("say what lists show of a package"))
+    }
+
     /// Publishes a version under this counter of the index, which is locked. The same once more is fine; the same number with another component is
     /// [`Conflict::Version`].
     pub async fn publish(
@@ -252,7 +273,12 @@ impl SystemTx<Write> {
 
 fn package(row: &AnyRow) -> Result<Package, StoreError> {
     let fields = Fields::of("packages", row);
-    Ok(Package { name: fields.id("name")?, created_us: fields.integer("created_us")? })
+    Ok(Package {
+        name: fields.id("name")?,
+        created_us: fields.integer("created_us")?,
+        newest: fields.text("newest")?,
+        about: fields.text("about")?,
+    })
 }
 
 fn parse(row: &AnyRow) -> Result<Version, StoreError> {

@@ -101,8 +101,10 @@ actions! {
     ShowPackage = "package.show": Operator Admin Auditor Publisher;
     /// Register a publisher.
     AddPublisher = "publisher.add": Operator;
-    /// See publishers and their keys.
-    ListPublishers = "publisher.list": Operator Publisher;
+    /// See all publishers and their keys.
+    ListPublishers = "publisher.list": Operator;
+    /// See one publisher and its keys.
+    ShowPublisher = "publisher.show": Operator Publisher;
     /// Give a publisher another key.
     AddPublisherKey = "publisher.add_key": Operator Publisher;
     /// Take the trust in a publisher's key back.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::client::Client;
-use crate::output::{Output, cell};
+use crate::output::{Output, cell, plain};
 
 #[derive(Subcommand)]
 pub(crate) enum Install {
@@ -152,6 +152,14 @@ impl Install {
                     ask["version"] = json!(version);
                 }
                 let plan = client.post(&format!("{path}/plan"), &ask)?;
+                if package.version.is_none() && number(&plan["version"]) < number(&there["version"]) {
+                    return Err(Failure::Refused(format!(
+                        "{0} {1} is installed, and the newest that may be installed is {2}; to go there all the same, say {0}@{2}",
+                        package.name,
+                        cell(&there["version"]),
+                        cell(&plan["version"]),
+                    )));
+                }
                 if only_plan {
                     out.show(&plan, print_plan);
                     return Ok(());
@@ -231,9 +239,12 @@ impl Wanted {
 }
 
 fn print_plan(plan: &Value) {
-    println!("{} {}  {}", cell(&plan["package"]), cell(&plan["version"]), cell(&plan["digest"]));
-    if plan["installed"].is_string() {
-        println!("installed now: {}", cell(&plan["installed"]));
+    println!("{} {}", cell(&plan["package"]), cell(&plan["version"]));
+    println!("{}", cell(&plan["digest"]));
+    match plan["installed"].as_str() {
+        Some(installed) if plan["version"] == json!(installed) => println!("installed now: the same version"),
+        Some(installed) => println!("installed now: {}", plain(installed)),
+        None => {}
     }
     for secret in plan["secrets"].as_array().into_iter().flatten() {
         let reads = if secret["asks_to_read"] == json!(true) { " (asks to read its value)" } else { "" };
@@ -242,7 +253,8 @@ fn print_plan(plan: &Value) {
     match plan["adds"].as_array().map(Vec::as_slice) {
         None | Some([]) => println!("It would be allowed nothing new."),
         Some(adds) => {
-            println!("It would be allowed to:");
+            let new = if plan["installed"].is_string() { "What is new: it" } else { "It" };
+            println!("{new} would be allowed to:");
             for right in adds {
                 println!("  {}", cell(right));
             }
@@ -260,6 +272,10 @@ fn print_plan(plan: &Value) {
     for forbidden in plan["forbidden"].as_array().into_iter().flatten() {
         println!("Will not work: {}", cell(forbidden));
     }
+}
+
+fn number(version: &Value) -> Option<semver::Version> {
+    version.as_str()?.parse().ok()
 }
 
 fn confirm() -> Result<(), Failure> {

@@ -14,6 +14,13 @@ pub(crate) enum Market {
     /// List the packages that you may see.
     #[command(after_help = "Example:\n  clawhold market list")]
     List,
+    /// List those of them that have all of these words in their name, their description or what they say of their skills.
+    #[command(after_help = "Example:\n  clawhold market search crm account")]
+    Search {
+        /// The words.
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
     /// Show a version of a package: the latest, if none is given.
     #[command(after_help = "Example:\n  clawhold market show northwind/crm")]
     Show {
@@ -91,11 +98,22 @@ pub(crate) struct Why {
     dry_run: bool,
 }
 
+const COLUMNS: [(&str, &str); 5] = [
+    ("PACKAGE", "name"),
+    ("VERSION", "version"),
+    ("STATUS", "status"),
+    ("SIGNED", "signed"),
+    ("INSTALLED", "installed"),
+];
+
 impl Market {
     pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
         match self {
-            Self::List => {
-                out.list(&client.get_all("market/packages")?, &[("PACKAGE", "name"), ("SINCE", "created")]);
+            Self::List => out.list(&client.get_all("market/packages")?, &COLUMNS),
+            Self::Search { words } => {
+                let words = words.join(" ");
+                let text = percent_encoding::utf8_percent_encode(&words, percent_encoding::NON_ALPHANUMERIC);
+                out.list(&client.get_all(&format!("market/packages?search={text}"))?, &COLUMNS);
             }
             Self::Show { package } => {
                 let version = package.version.map_or_else(String::new, |version| format!("?version={version}"));
@@ -104,7 +122,7 @@ impl Market {
             }
             Self::Versions { package } => {
                 let columns = [("VERSION", "version"), ("STATUS", "status"), ("SINCE", "changed")];
-                out.list(&client.get_all(&format!("market/packages/{package}/versions"))?, &columns);
+                out.list(&client.get(&format!("market/packages/{package}/versions"))?, &columns);
             }
             Self::Grant { package, to, range } => {
                 let granted = client.put(&grant(&package, &to), &json!({ "range": range }))?;
@@ -112,7 +130,7 @@ impl Market {
             }
             Self::Ungrant { package, to, dry_run } => {
                 if dry_run {
-                    let all = client.get_all(&format!("market/packages/{package}/grants"))?;
+                    let all = client.get(&format!("market/packages/{package}/grants"))?;
                     let found = all["items"].as_array().into_iter().flatten().find(|one| one["to"] == json!(to));
                     let found = found.ok_or_else(|| Failure::Refused("Not found: grant does not exist".to_owned()))?;
                     out.show(found, |g| println!("would take {package} {} back from {to}", cell(&g["range"])));
@@ -122,8 +140,8 @@ impl Market {
                 }
             }
             Self::Grants { package } => {
-                let columns = [("TO", "to"), ("RANGE", "range"), ("SINCE", "created"), ("BY", "by")];
-                out.list(&client.get_all(&format!("market/packages/{package}/grants"))?, &columns);
+                let columns = [("TO", "to"), ("RANGE", "range"), ("SINCE", "created")];
+                out.list(&client.get(&format!("market/packages/{package}/grants"))?, &columns);
             }
             Self::Yank(why) => set(client, out, "yanked", why)?,
             Self::Quarantine(why) => set(client, out, "quarantined", why)?,
@@ -163,7 +181,9 @@ fn print_version(p: &Value) {
     let signed = if p["signed"] == json!(true) { "signed by its publisher" } else { "not signed" };
     println!("{} {}  {}", cell(&p["name"]), cell(&p["version"]), cell(&p["status"]));
     println!("{}", cell(&p["digest"]));
-    println!("{signed}, published {} by {}", cell(&p["published"]), cell(&p["by"]));
+    println!("{signed}");
+    println!("published {}", cell(&p["published"]));
+    println!("by {}", cell(&p["by"]));
     if p["advisory"].is_string() {
         println!("{}", cell(&p["advisory"]));
     }

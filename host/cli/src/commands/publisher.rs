@@ -95,7 +95,8 @@ impl Publisher {
                 out.show(&added, |p| {
                     println!("{} is a publisher", cell(&p["name"]));
                     if key.is_none() {
-                        println!("It has no key yet: clawhold publisher add-key {} KEY", cell(&p["name"]));
+                        println!("It publishes nothing that is signed until an operator gives it a key:");
+                        println!("  clawhold publisher add-key {} PUBLIC-HALF", cell(&p["name"]));
                     }
                 });
             }
@@ -138,7 +139,8 @@ fn print(publisher: &Value) {
     for key in publisher["keys"].as_array().into_iter().flatten() {
         println!("  key {}", cell(&key["key"]));
         println!("    id {}", cell(&key["id"]));
-        println!("    from {} by {}", cell(&key["not_before"]), cell(&key["by"]));
+        println!("    from {}", cell(&key["not_before"]));
+        println!("    by {}", cell(&key["by"]));
         if key["not_after"].is_string() {
             println!("    until {}", cell(&key["not_after"]));
         }

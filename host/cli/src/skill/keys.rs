@@ -105,7 +105,10 @@ pub(crate) fn keygen(file: &Path, without_passphrase: bool, out: Output) -> Resu
     let said = serde_json::json!({ "key": public.to_string(), "id": public.id().to_string(), "file": file });
     out.show(&said, |_| {
         println!("{public}");
-        eprintln!("This is the public half; the operator registers it: clawhold publisher add NAME --key {public}");
+        eprintln!("Printed is the public half of the key. An operator registers it:");
+        eprintln!("  clawhold publisher add NAME --key PUBLIC-HALF");
+        eprintln!("or, for a publisher that has a key, the old one vouches for it:");
+        eprintln!("  clawhold publisher rotate NAME --key OLD-FILE --to {}", file.display());
         eprintln!("The key itself is in {}. Keep a copy where nobody else reads it.", file.display());
     });
     Ok(())

@@ -52,12 +52,24 @@ pub(super) fn is_address(url: &str) -> bool {
 }
 
 /// The address without its password, which may stand before the server or among the parameters, to be shown.
-fn shown(url: &str) -> String {
-    let url = url.split_once('?').map_or(url, |(address, _)| address);
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, server))) => format!("{scheme}://…@{server}"),
-        (Some((scheme, rest)), None) => format!("{scheme}://{rest}"),
-        _ => "postgres:…".to_owned(),
+pub(super) fn shown(url: &str) -> String {
+    // One that reads in two ways is not shown at all: where the password ends is what is unclear.
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b));
+    let Some((scheme, rest)) =
+        url.split_once("://").filter(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphabetic()))
+    else {
+        return "(an address)".to_owned();
+    };
+    let (user, server) = rest.rsplit_once('@').map_or(("", rest), |(user, server)| (user, server));
+    let (server, path) = server.split_once('/').unwrap_or((server, ""));
+    let path = path.split('?').next().unwrap_or_default();
+    let is_clear = !user.contains(['/', '?', '#', '@']) && plain(server) && plain(path);
+    // Without an `@` a name and a password look like a server and its port.
+    let is_server = server.rsplit_once(':').is_none_or(|(_, port)| port.ends_with(']') || port.parse::<u16>().is_ok());
+    match (is_clear && is_server, user.is_empty()) {
+        (false, _) => format!("{scheme}://…"),
+        (true, true) => format!("{scheme}://{server}/{path}"),
+        (true, false) => format!("{scheme}://…@{server}/{path}"),
     }
 }
 

@@ -25,7 +25,11 @@ const WRITER_PRAGMAS: [&str; 3] =
 const READER_PRAGMAS: [&str; 1] = ["PRAGMA query_only = ON"];
 
 pub(super) async fn open(url: &str) -> Result<Pools, StoreError> {
-    let refuse = |why: String| StoreError::Open { url: url.to_owned(), why };
+    // What is no path of a file may be an address with a password.
+    let refuse = |why: String| {
+        let url = if url.starts_with("sqlite:") { url.to_owned() } else { super::postgres::shown(url) };
+        StoreError::Open { url, why }
+    };
     let path = url
         .strip_prefix("sqlite:")
         .filter(|path| !path.is_empty())

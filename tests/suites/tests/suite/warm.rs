@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clawhold_cli::config::Config;
+use clawhold_cli::config::{Config, SignaturePolicy};
 use clawhold_tenancy::permit::InvokeSkill;
 use clawhold_tenancy::{Context, Role, Scope, TenantId};
 use serde_json::json;
@@ -47,7 +47,8 @@ fn stopped() -> (TestHost, Vec<PathBuf>) {
 /// compiled, artifacts read, artifacts rejected.
 fn called_after_a_restart(test: &TestHost) -> (u64, u64, u64) {
     test.runtime.block_on(async {
-        let config = Config { run_slots: Some(2), ..Config::default() };
+        let mut config = Config { run_slots: Some(2), ..Config::default() };
+        config.market.signatures = SignaturePolicy::Optional;
         let host = clawhold_cli::serve::host(test.folder(), &config, None).await.unwrap();
         let tenant: TenantId = "acme-corp".parse().unwrap();
         let cx = Context::of_host("test", Scope::Tenant(tenant.clone()), Role::Admin);
