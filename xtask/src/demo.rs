@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: two tenants, three skills, one CRM, and what each of them sees.
+//! `cargo xtask demo`: two tenants, a publisher, its skills, one CRM, and what each of them sees.
 //!
 //! [`build`] makes the programs and packages, [`process`] runs them, [`stage`] sets up tenants through the command
 //! line as people would, [`story`] calls skills over HTTP and checks each claim, and [`page`] prints.
@@ -66,8 +66,8 @@ fn play(page: &mut Page, scene: &mut Scene, programs: &build::Programs, once: bo
         ));
     })?;
 
-    page.chapter("Setting up two tenants");
-    let stage = Stage::set(scene, programs, &packages).context("set up the tenants")?;
+    page.chapter("Setting up a publisher and its tenants");
+    let stage = Stage::set(scene, programs, packages).context("set up the tenants")?;
     stage.describe(page);
 
     story::tell(&stage, page);

@@ -79,6 +79,9 @@ pub use status::Status;
 pub use tokens::{MadeToken, TokenAsk};
 pub use usage::{DimensionUse, SkillUsage, UsageView, retained_since};
 
+/// How long a host that stops waits for access tokens that are being fetched, though nobody waits for them any more.
+const EXCHANGES: Duration = Duration::from_secs(10);
+
 /// How long a check of health waits for the database.
 const READY: Duration = Duration::from_secs(2);
 
@@ -254,6 +257,9 @@ impl Host {
             if tokio::time::timeout(Duration::from_secs(2), self.admission.empty()).await.is_err() {
                 tracing::warn!("runs could not be cut; their callers get no answer");
             }
+        }
+        if tokio::time::timeout(EXCHANGES, self.backends.tokens.idle()).await.is_err() {
+            tracing::warn!("an access token was being fetched when the host stopped; a refresh token may have to be put anew");
         }
         self.tell_refused_at_the_end().await;
         self.write_usage_at_the_end().await;

@@ -1,4 +1,4 @@
-//! What the demo runs: the host's programs, the example packages, and a package that never ends.
+//! What the demo runs: the host's programs, the example packages, a package that never ends, and one that comes to ask for more.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -15,7 +15,10 @@ use crate::shell;
 const EXAMPLES: [&str; 3] = ["northwind/crm", "northwind/redact", "northwind/quote"];
 
 /// The package that burns all the fuel it gets. It is none of the examples: nobody should start from it.
-const RUNAWAY_SOURCE: &str = "\
+const RUNAWAY: Made = Made {
+    folder: "runaway",
+    version: "1.0.0",
+    source: "\
 //! Never ends.
 
 use clawhold_skill::skill;
@@ -28,9 +31,9 @@ fn count() -> u64 {
         number = std::hint::black_box(number.wrapping_add(1));
     }
 }
-";
-/// A tenth of the usual fuel: enough to see it burn, and over before anybody waits.
-const RUNAWAY_MANIFEST: &str = "\
+",
+    // A tenth of the usual fuel: enough to see it burn, and over before anybody waits.
+    manifest: "\
 [package]
 name = \"northwind/runaway\"
 version = \"1.0.0\"
@@ -40,7 +43,71 @@ license = \"Apache-2.0\"
 [limits]
 fuel = 100000000
 timeout_ms = 10000
+",
+};
+
+/// The package whose second version asks for one host more. What it answers says which version that was.
+const UPDATES: [Made; 2] = [
+    Made {
+        folder: "rates-1.0.0",
+        version: "1.0.0",
+        source: RATES_SOURCE,
+        manifest: "\
+[package]
+name = \"northwind/rates\"
+version = \"1.0.0\"
+description = \"Exchange rates of the day\"
+license = \"Apache-2.0\"
+
+[[http]]
+host = \"rates.example.com\"
+methods = [\"GET\"]
+paths = [\"/v1/*\"]
+",
+    },
+    Made {
+        folder: "rates-1.1.0",
+        version: "1.1.0",
+        source: RATES_SOURCE,
+        manifest: "\
+[package]
+name = \"northwind/rates\"
+version = \"1.1.0\"
+description = \"Exchange rates of the day\"
+license = \"Apache-2.0\"
+
+[[http]]
+host = \"rates.example.com\"
+methods = [\"GET\"]
+paths = [\"/v1/*\"]
+
+[[http]]
+host = \"statistics.example.net\"
+methods = [\"POST\"]
+paths = [\"/*\"]
+",
+    },
+];
+const RATES_SOURCE: &str = "\
+//! Says which version it is.
+
+use clawhold_skill::skill;
+
+/// Says which version of the package answers.
+#[skill(name = \"rates.version\")]
+fn version() -> String {
+    env!(\"CARGO_PKG_VERSION\").to_owned()
+}
 ";
+
+/// A package that the demo writes itself.
+struct Made {
+    /// Its project's folder.
+    folder: &'static str,
+    version: &'static str,
+    source: &'static str,
+    manifest: &'static str,
+}
 
 /// Where the programs are.
 pub(super) struct Programs {
@@ -57,6 +124,14 @@ pub(super) struct Package {
     pub(super) kib: u64,
     /// How long the build took.
     pub(super) time: Duration,
+}
+
+/// All packages.
+pub(super) struct Packages {
+    /// Those that both tenants install.
+    pub(super) usual: Vec<Package>,
+    /// Two versions of one; the second asks for more.
+    pub(super) updates: [Package; 2],
 }
 
 /// Builds the whole workspace, as the tests do, so that one build of the dependencies serves both.
@@ -87,12 +162,14 @@ fn program(line: &str) -> Option<(String, PathBuf)> {
 }
 
 /// Builds the packages into `folder`, as an author would, and tells of each when it is there.
-pub(super) fn packages(programs: &Programs, folder: &Path, tell: impl Fn(&Package)) -> Result<Vec<Package>> {
-    let runaway = folder.join("runaway");
-    write_runaway(&runaway)?;
+pub(super) fn packages(programs: &Programs, folder: &Path, tell: impl Fn(&Package)) -> Result<Packages> {
+    let build = |source: &Path| package(programs, source, folder).inspect(&tell);
     let skills = shell::root().join("skills");
-    let sources = EXAMPLES.iter().map(|name| skills.join(name)).chain([runaway]);
-    sources.map(|source| package(programs, &source, folder).inspect(&tell)).collect()
+    let mut usual = EXAMPLES.iter().map(|name| build(&skills.join(name))).collect::<Result<Vec<_>>>()?;
+    usual.push(build(&RUNAWAY.write(folder)?)?);
+    let [first, second] = &UPDATES;
+    let updates = [build(&first.write(folder)?)?, build(&second.write(folder)?)?];
+    Ok(Packages { usual, updates })
 }
 
 fn package(programs: &Programs, source: &Path, folder: &Path) -> Result<Package> {
@@ -101,7 +178,7 @@ fn package(programs: &Programs, source: &Path, folder: &Path) -> Result<Package>
     let name = value_of(&text, "name")?;
     let version = value_of(&text, "version")?;
     let began = Instant::now();
-    let file = folder.join(format!("{}.wasm", name.replace('/', "-")));
+    let file = folder.join(format!("{}-{version}.wasm", name.replace('/', "-")));
     let mut build = shell::program(&programs.clawhold);
     build.args(["skill", "build"]).arg(source).arg("--out").arg(&file);
     // One folder for all of them: the SDK is compiled once.
@@ -123,24 +200,29 @@ fn value_of(manifest: &str, key: &str) -> Result<String> {
     }
 }
 
-/// A package as `clawhold skill new` would begin it, outside of the workspace.
-fn write_runaway(folder: &Path) -> Result<()> {
-    let sdk = shell::root().join("sdk-guest/rust");
-    let sdk = sdk.to_str().context("the repository's path is not UTF-8; move it to one that is")?;
-    let cargo = format!(
-        "[package]\nname = \"runaway\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"cdylib\"]\n\n\
-         [dependencies]\nclawhold_skill = {{ path = {} }}\n\n[workspace]\n",
-        Value::from(sdk)
-    );
-    fs::create_dir_all(folder.join("src")).with_context(|| format!("make {}", folder.display()))?;
-    for (file, text) in
-        [("Cargo.toml", cargo.as_str()), ("skill.toml", RUNAWAY_MANIFEST), ("src/lib.rs", RUNAWAY_SOURCE)]
-    {
-        fs::write(folder.join(file), text).with_context(|| format!("write the runaway skill's {file}"))?;
+impl Made {
+    /// Writes its project below `folder`, as `clawhold skill new` would begin it, outside of the workspace.
+    fn write(&self, folder: &Path) -> Result<PathBuf> {
+        let project = folder.join(self.folder);
+        let sdk = shell::root().join("sdk-guest/rust");
+        let sdk = sdk.to_str().context("the repository's path is not UTF-8; move it to one that is")?;
+        let name = value_of(self.manifest, "name")?;
+        let name = name.rsplit('/').next().unwrap_or_default();
+        let cargo = format!(
+            "[package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"cdylib\"]\n\n\
+             [dependencies]\nclawhold_skill = {{ path = {} }}\n\n[workspace]\n",
+            self.version,
+            Value::from(sdk)
+        );
+        fs::create_dir_all(project.join("src")).with_context(|| format!("make {}", project.display()))?;
+        for (file, text) in [("Cargo.toml", cargo.as_str()), ("skill.toml", self.manifest), ("src/lib.rs", self.source)]
+        {
+            fs::write(project.join(file), text).with_context(|| format!("write {file} of the skill {name}"))?;
+        }
+        // The workspace's versions, which are here already: a lock file of its own would ask the registry for others.
+        fs::copy(shell::root().join("Cargo.lock"), project.join("Cargo.lock")).context("copy Cargo.lock")?;
+        Ok(project)
     }
-    // The workspace's versions, which are here already: a lock file of its own would ask the registry for others.
-    fs::copy(shell::root().join("Cargo.lock"), folder.join("Cargo.lock")).context("copy Cargo.lock")?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -159,8 +241,10 @@ mod tests {
 
     #[test]
     fn a_manifests_name_and_version_are_read() {
-        assert_eq!(value_of(RUNAWAY_MANIFEST, "name").unwrap(), "northwind/runaway");
-        assert_eq!(value_of(RUNAWAY_MANIFEST, "version").unwrap(), "1.0.0");
+        assert_eq!(value_of(RUNAWAY.manifest, "name").unwrap(), "northwind/runaway");
+        for made in [&RUNAWAY].into_iter().chain(&UPDATES) {
+            assert_eq!(value_of(made.manifest, "version").unwrap(), made.version);
+        }
         assert!(value_of("[package]\nname = \"\"\n", "name").is_err());
     }
 

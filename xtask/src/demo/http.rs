@@ -26,6 +26,11 @@ pub(super) fn post(url: &str, token: &str, body: &Value) -> Result<Answer> {
     answer(request.send_json(body).with_context(|| format!("POST {url}"))?)
 }
 
+pub(super) fn put(url: &str, token: &str, body: &Value) -> Result<Answer> {
+    let request = agent().put(url).header("authorization", format!("Bearer {token}"));
+    answer(request.send_json(body).with_context(|| format!("PUT {url}"))?)
+}
+
 impl Answer {
     /// The body of an answer that is a success.
     pub(super) fn ok(self) -> Result<Value> {

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::build::{Package, Programs};
+use super::build::{Package, Packages, Programs};
 use super::http::{self, Answer};
 use super::page::Page;
 use super::process::Scene;
@@ -24,6 +24,10 @@ pub(super) struct Stage {
     pub(super) tenants: [Tenant; 2],
     /// The one that has not.
     pub(super) newcomer: Tenant,
+    /// Two versions of a package, of which nobody has published one yet.
+    pub(super) updates: [Package; 2],
+    /// The publisher's token, and the file of its key.
+    publisher: (String, PathBuf),
     clawhold: PathBuf,
 }
 
@@ -40,25 +44,34 @@ pub(super) struct Tenant {
 const TENANTS: [(&str, &str, &str); 2] =
     [("acme-corp", "pro", "acme-s-own-crm-token"), ("globex", "standard", "a-token-of-globex")];
 const NEWCOMER: (&str, &str) = ("initech", "standard");
+/// Opens the publisher's key, which is gone with the demo's folder.
+const PASSPHRASE: &str = "of the demo alone";
 
 impl Stage {
-    pub(super) fn set(scene: &mut Scene, programs: &Programs, packages: &[Package]) -> Result<Self> {
+    pub(super) fn set(scene: &mut Scene, programs: &Programs, packages: Packages) -> Result<Self> {
+        let Packages { usual, updates } = packages;
         let crm = start_crm(scene, programs)?;
         let (url, operator) = start_host(scene, programs)?;
         let command = |token: &str| Clawhold { program: &programs.clawhold, url: &url, token: token.to_owned() };
         let operator = command(&operator);
 
+        // A publisher makes a key and keeps it; the operator registers its public half.
+        let key = scene.folder().join("northwind.pem");
+        let made = operator.run(&["skill", "keygen", utf8(&key)?], None)?;
+        let public = made["key"].as_str().context("`skill keygen` printed no key")?;
+        operator.run(&["publisher", "add", "northwind", "--key", public], None)?;
         let publisher = operator.token(&["--publisher", "northwind", "--role", "publisher", "--name", "ci"])?;
-        for package in packages {
-            let file = package.file.to_str().context("the temporary folder's path is not UTF-8; set TMPDIR")?;
-            command(&publisher).run(&["skill", "publish", file], None)?;
+        for package in &usual {
+            command(&publisher).run(&["skill", "publish", utf8(&package.file)?, "--key", utf8(&key)?], None)?;
         }
         let mut tenants = Vec::new();
         for (name, tier, crm_token) in TENANTS {
             let tenant = operator.tenant(name, tier, crm_token)?;
             let admin = command(&tenant.admin);
             admin.run(&["secret", "put", &format!("{name}/salesforce"), "-"], Some(crm_token))?;
-            for package in packages {
+            for package in &usual {
+                // Without this there is no such package for the tenant.
+                operator.run(&["market", "grant", &package.name, &format!("tenant:{name}")], None)?;
                 let pinned = format!("{}@{}", package.name, package.version);
                 let settings = settings(&package.name, name, &crm).to_string();
                 admin.run(&["install", "add", name, &pinned, "--settings", &settings, "--yes"], None)?;
@@ -67,7 +80,8 @@ impl Stage {
         }
         let newcomer = operator.tenant(NEWCOMER.0, NEWCOMER.1, "")?;
         let Ok(tenants) = <[Tenant; 2]>::try_from(tenants) else { bail!("the demo has two tenants") };
-        Ok(Self { url, crm, tenants, newcomer, clawhold: programs.clawhold.clone() })
+        let publisher = (publisher, key);
+        Ok(Self { url, crm, tenants, newcomer, updates, publisher, clawhold: programs.clawhold.clone() })
     }
 
     /// Calls a skill as a program of the tenant would.
@@ -97,14 +111,28 @@ impl Stage {
 
     /// What the command line says as a tenant's admin.
     pub(super) fn command(&self, tenant: &Tenant, arguments: &[&str]) -> Result<Value> {
-        Clawhold { program: &self.clawhold, url: &self.url, token: tenant.admin.clone() }.run(arguments, None)
+        self.command_as(&tenant.admin, arguments)
+    }
+
+    /// What the command line says as the publisher.
+    pub(super) fn publisher(&self, arguments: &[&str]) -> Result<Value> {
+        self.command_as(&self.publisher.0, arguments)
+    }
+
+    /// Publishes a package, signed.
+    pub(super) fn publish(&self, package: &Package) -> Result<Value> {
+        self.publisher(&["skill", "publish", utf8(&package.file)?, "--key", utf8(&self.publisher.1)?])
+    }
+
+    fn command_as(&self, token: &str, arguments: &[&str]) -> Result<Value> {
+        Clawhold { program: &self.clawhold, url: &self.url, token: token.to_owned() }.run(arguments, None)
     }
 
     pub(super) fn describe(&self, page: &Page) {
         for tenant in &self.tenants {
-            page.line(&format!("{:10} four packages installed, a CRM credential of its own", tenant.name));
+            page.line(&format!("{:10} four packages granted and installed, a CRM credential of its own", tenant.name));
         }
-        page.line(&format!("{:10} nothing installed", self.newcomer.name));
+        page.line(&format!("{:10} nothing granted, nothing installed", self.newcomer.name));
         page.aside(&format!("host {}   CRM {}", self.url, self.crm));
     }
 
@@ -132,6 +160,10 @@ impl Stage {
         println!("{} audit list {}", self.clawhold.display(), acme.name);
         println!("\nCtrl-C ends the demo and removes all that it made.");
     }
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().context("the temporary folder's path is not UTF-8; set TMPDIR")
 }
 
 fn start_crm(scene: &mut Scene, programs: &Programs) -> Result<String> {
@@ -192,7 +224,7 @@ fn price_list(tenant: &str) -> Value {
 
 /// The command line, for one token.
 struct Clawhold<'a> {
-    program: &'a std::path::Path,
+    program: &'a Path,
     url: &'a str,
     token: String,
 }
@@ -204,6 +236,7 @@ impl Clawhold<'_> {
         let title = format!("`clawhold {}`", arguments[..arguments.len().min(3)].join(" "));
         let mut command = shell::program(self.program);
         command.args(arguments).arg("--json").env("CLAWHOLD_URL", self.url).env("CLAWHOLD_TOKEN", &self.token);
+        command.env("CLAWHOLD_KEY_PASSPHRASE", PASSPHRASE);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {title}"))?;
         // Dropped at once, so that the command sees the end of its input.

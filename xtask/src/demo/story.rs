@@ -4,6 +4,7 @@
 mod accounts;
 mod outside;
 mod records;
+mod updates;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ const INJECTION: &str = "x' OR Name LIKE '%";
 /// Tells all of it. A chapter that cannot go on is a claim that did not hold, and the next one is told.
 pub(super) fn tell(stage: &Stage, page: &mut Page) {
     type Chapter = fn(&Stage, &mut Page, &mut Told) -> Result<()>;
-    let chapters: [(&str, Chapter); 8] = [
+    let chapters: [(&str, Chapter); 9] = [
         ("The same call, two tenants", accounts::own_accounts),
         ("A name that tries to be a query", accounts::injection),
         ("A credential that the skill never sees", outside::credential),
@@ -26,6 +27,7 @@ pub(super) fn tell(stage: &Stage, page: &mut Page) {
         ("Skills that need no network", offline_skills),
         ("What is not yours does not exist", not_found),
         ("A skill that never ends", runaway),
+        ("A new version that asks for more", updates::updates),
         ("What the audit log says", records::audit),
     ];
     let mut told = Told::default();
@@ -95,6 +97,9 @@ fn not_found(stage: &Stage, page: &mut Page, _: &mut Told) -> Result<()> {
     page.line(&format!("{} calls {skill}: {} {}", newcomer.name, not_installed.status, not_installed.problem()));
     page.claim("without the install the skill is not found", is_not_found(&not_installed));
     page.claim("the answer is that for a skill which does not exist", alike(&not_installed, &no_such_skill));
+
+    let shown = stage.command(newcomer, &["market", "list"])?;
+    page.claim("what was not granted is not in its marketplace", same(&shown["items"], &json!([])));
 
     let elsewhere = stage.invoke_as(&acme.caller, globex.name, skill, &input)?;
     let nowhere = stage.invoke_as(&acme.caller, "no-such-tenant", skill, &input)?;

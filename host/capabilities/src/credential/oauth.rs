@@ -102,6 +102,17 @@ impl AccessTokens {
         turn
     }
 
+    /// Waits until no token is being fetched: an exchange that is cut may be the end of a refresh token.
+    pub async fn idle(&self) {
+        let busy = || {
+            let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.values().any(|turn| turn.strong_count() > 0)
+        };
+        while busy() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     pub(super) async fn forget(&self, authority: &Authority, name: &SecretName) {
         let key = key(authority, name);
         if self.kept.get(&key).await.is_some_and(|token| token.fetched.elapsed() >= LEAST) {

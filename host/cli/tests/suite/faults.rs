@@ -61,10 +61,10 @@ impl Prepared {
         desk.done(&operator, &[&["tenant", "set-quota", "acme-corp"], &plenty[..], &more[..]].concat());
         let admin =
             desk.done(&operator, &["token", "create", "--tenant", "acme-corp", "--role", "admin", "--name", "a"]);
-        let publisher = ["token", "create", "--publisher", "my-company", "--role", "publisher", "--name", "p"];
-        let author = desk.done(&operator, &publisher);
+        let author = desk.publisher(&operator, "my-company");
         assert!(desk.clawhold(&["skill", "new", "hello"]).status.success());
-        desk.done(&author, &["skill", "publish", "hello"]);
+        desk.done(&author, &["skill", "publish", "hello", "--key", "my-company.pem"]);
+        desk.done(&author, &["market", "grant", "my-company/hello", "tenant:acme-corp"]);
         desk.done(&admin, &["install", "add", "acme-corp", "my-company/hello", "--yes"]);
         (Self { desk, operator, admin }, serving)
     }

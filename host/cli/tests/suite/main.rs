@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod faults;
+mod market;
 mod planted;
 mod quotas;
 mod rotation;
@@ -134,16 +135,23 @@ fn text(output: &Output) -> String {
 fn the_tutorial_works_as_it_is_written() {
     let (readme, desk) = (readme(), Desk::new());
     let serving = desk.serve(blocks(&readme, "typed by a test: host")[0].trim());
-    let typed: Vec<String> =
-        ["author", "admin"].iter().flat_map(|who| blocks(&readme, &format!("typed by a test: {who}"))).collect();
-    assert_eq!(typed.len(), 5);
-    let done = desk.command("bash").args(["-e", "-u", "-o", "pipefail", "-c", &typed.join("\n")]).output().unwrap();
+    let typed: Vec<String> = ["author", "admin", "publish", "install"]
+        .iter()
+        .flat_map(|who| blocks(&readme, &format!("typed by a test: {who}")))
+        .collect();
+    assert_eq!(typed.len(), 13);
+    let mut bash = desk.command("bash");
+    // Nobody is there to be asked.
+    bash.env("CLAWHOLD_KEY_PASSPHRASE", "correct horse battery");
+    let done = bash.args(["-e", "-u", "-o", "pipefail", "-c", &typed.join("\n")]).output().unwrap();
     let said = text(&done);
     assert!(done.status.success(), "{said}");
     for part in [
         "tenant acme-corp created",
         "2 passed, 0 failed",
+        "my-company is a publisher",
         "my-company/hello 0.1.0 published",
+        "my-company/hello * is granted to tenant:acme-corp",
         "Hello, Ada, from test-tenant!",
         "Hello, Ada, from acme-corp!",
         "GET https://acme.my.salesforce.com/services/data/* with salesforce",
@@ -151,6 +159,16 @@ fn the_tutorial_works_as_it_is_written() {
         "skill.invoke",
         "unbroken",
         "northwind/crm removed",
+        "my-company/hello 0.2.0 can be published",
+        "my-company/hello 0.2.0 published",
+        "signed into hello/hello.wasm.sig",
+        "my-company/hello 0.2.0 was published before, the very same",
+        "my-company/hello 0.1.0 is yanked",
+        "my-company/hello 0.1.0 is active and would be revoked",
+        "What is new: it would be allowed to:\n  GET https://api.example.com/v1/*",
+        "my-company/hello 0.2.0 installed for acme-corp",
+        "my-company/hello 0.1.0 is installed again, pinned",
+        "install.rollback",
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
@@ -268,6 +286,14 @@ fn a_mistake_on_the_command_line_says_what_to_do() {
 }
 
 impl Desk {
+    /// Registers a publisher whose key is in `NAME.pem`, and gives its token.
+    #[track_caller]
+    fn publisher(&self, operator: &str, name: &str) -> String {
+        let key = self.done(operator, &["skill", "keygen", &format!("{name}.pem"), "--without-passphrase"]);
+        self.done(operator, &["publisher", "add", name, "--key", &key]);
+        self.done(operator, &["token", "create", "--publisher", name, "--role", "publisher", "--name", "p"])
+    }
+
     /// Runs a command that must succeed, with this token, and gives what it printed.
     #[track_caller]
     fn done(&self, token: &str, arguments: &[&str]) -> String {

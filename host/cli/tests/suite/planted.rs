@@ -270,11 +270,11 @@ fn hostile_20_a_planted_value_is_in_no_file_no_log_and_no_answer() {
     let operator = std::fs::read_to_string(data.join("operator.token")).unwrap();
     let operator = operator.trim();
     let mut typist = Typist { desk: &desk, said: String::new() };
-    let token = ["token", "create", "--name", "x", "--role", "publisher", "--publisher", "northwind"];
-    let author = typist.done(operator, &token, None);
+    let author = desk.publisher(operator, "northwind");
     for guest in ["probe", "signer"] {
         let path = root().join("tests/guests").join(guest);
-        typist.done(&author, &["skill", "publish", path.to_str().unwrap()], None);
+        typist.done(&author, &["skill", "publish", path.to_str().unwrap(), "--key", "northwind.pem"], None);
+        typist.done(&author, &["market", "grant", &format!("northwind/{guest}"), "tier:standard"], None);
     }
     let mut secrets = of_signer(&echo.origin);
     let values = [("token", "another value"), ("token", USED), ("readable", READ)];
@@ -362,7 +362,10 @@ fn hostile_20_a_planted_value_is_in_no_file_no_log_and_no_answer() {
     let master = MasterKey::open_or_create(&data).unwrap();
     // Those that the file has, and some that follow from them.
     let mut keys: Vec<Vec<u8>> = key_file.chunks(32).map(<[u8]>::to_vec).collect();
-    keys.extend(["wrap acme-corp", "wrap _host", "artifacts", "audit-head"].map(|label| master.derive(label).to_vec()));
+    keys.extend(
+        ["wrap acme-corp", "wrap _host", "artifacts", "audit-head", "market-index", "market-rows"]
+            .map(|label| master.derive(label).to_vec()),
+    );
     let (planted, keys) = (search(&PLANTED), search(&keys));
     // Whoever has a token may read and use what belongs to it: it is shown once, to whoever made it.
     let tokens = search(&[operator, &admin, &author].map(|token| token.rsplit('_').next().unwrap()));

@@ -479,9 +479,9 @@ pub(crate) fn answer_with(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// Waits until it is so, five seconds at most, and tells whether it is.
+/// Waits until it is so, half a minute at most, and tells whether it is: what is compiled beside other tests takes its time.
 pub(crate) fn becomes(mut so: impl FnMut() -> bool) -> bool {
-    let until = std::time::Instant::now() + Duration::from_secs(5);
+    let until = std::time::Instant::now() + Duration::from_secs(30);
     loop {
         if so() {
             return true;
