@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use clawhold_capabilities::{Backends, Egress, OnLeak, ScratchRoot, Transport, add_to_linker, add_wasi_to_linker};
 use clawhold_limiter::Limiter;
+use clawhold_runtime::oci::RegistrySettings;
 use clawhold_runtime::{Details, HeadFile, HeadSink, Heads, Host, Parts, StoreKeys, StoreRows};
 use clawhold_sandbox::{Sandbox, Settings};
 use clawhold_secret_store::CachedSecrets;
@@ -178,6 +179,7 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
             always: config.metrics.always.iter().map(ToString::to_string).collect(),
         }),
         require_pure: config.require_pure,
+        registry: RegistrySettings { key: key.derive("registry-token"), public_url: config.public_url()? },
     });
     tokio::spawn(give_back_when_idle(Arc::downgrade(&host)));
     Ok(host)

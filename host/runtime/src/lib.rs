@@ -16,6 +16,7 @@ mod invoke;
 mod kept;
 mod keys;
 mod leaks;
+pub mod oci;
 mod packages;
 mod problem;
 mod pure;
@@ -93,6 +94,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether no tenant may run skills on WASI.
     pub require_pure: bool,
+    /// Packages for OCI clients.
+    pub registry: oci::RegistrySettings,
 }
 
 /// One Clawhold host.
@@ -114,6 +117,7 @@ pub struct Host {
     usage: usage::Usage,
     metrics: Metrics,
     publications: packages::Publications,
+    registry: oci::Registry,
     under_way: kept::UnderWay,
     exports: audit::Exports,
     /// One verification of a chain at a time.
@@ -146,6 +150,7 @@ impl Host {
             usage: usage::Usage::default(),
             metrics: parts.metrics,
             publications: packages::Publications::default(),
+            registry: oci::Registry::new(parts.registry),
             under_way: kept::UnderWay::default(),
             exports: audit::Exports::default(),
             verifying: Semaphore::new(1),
@@ -154,6 +159,7 @@ impl Host {
         tokio::spawn(auth::keep_uses(Arc::downgrade(&host)));
         tokio::spawn(refused::keep_telling(Arc::downgrade(&host)));
         tokio::spawn(usage::keep(Arc::downgrade(&host)));
+        tokio::spawn(oci::keep(Arc::downgrade(&host)));
         if let Some(changes) = changes {
             tokio::spawn(fresh::listen(Arc::downgrade(&host), changes));
         }

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
+use clawhold_marketplace::oci::Facts;
 use clawhold_marketplace::{SkillSpec, check_descriptors, read};
 use clawhold_sandbox::{Budget, Payer};
-use clawhold_store::{Conflict, Publication, Store, StoreError};
+use clawhold_store::{Conflict, Publication, Published, Store, StoreError};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::details::{Details, SealError};
-use crate::{Host, Package, Problem, Version};
+use crate::{Host, Package, Problem, Version, oci};
 
 /// A package is asked what it offers before anybody trusts it: with little time, little fuel and few host calls.
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
@@ -201,8 +202,19 @@ impl Host {
             skills: described,
             new: true,
         };
+        let documents = oci::documents(&Facts {
+            package: &publication.manifest.package,
+            digest: package.digest,
+            size: wasm.len() as u64,
+            imports: &package.imports,
+            exports: &package.exports,
+            published_us: publication.published_us,
+            signature: None,
+        });
         let mut tx = self.store.system_write("publish a package").await?;
-        tx.publish(&publication, &wasm).await?;
+        if let Published::New(_) = tx.publish(&publication, &wasm).await? {
+            tx.keep_oci_documents(name, version, &documents).await?;
+        }
         self.keep_on_the_host(&mut tx, keep, &done).await?;
         tx.commit(event).await?;
         Ok(done)

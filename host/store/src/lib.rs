@@ -36,6 +36,7 @@ mod fields;
 mod installs;
 mod keys;
 mod moved;
+mod oci;
 mod packages;
 mod retention;
 mod runs;
@@ -59,6 +60,7 @@ pub use driver::{Change, Changes, DEFAULT_CONNECTIONS, Found, Kept as KeptPartit
 pub use error::{Conflict, Failure, StoreError};
 pub use installs::{Install, InstalledSkill, PutInstall};
 pub use keys::WrappedKey;
+pub use oci::{DocumentKind, Named, OciDocument};
 pub use packages::{Package, Publication, Published, Version};
 pub use secrets::{SealedSecret, SecretInfo};
 pub use tenants::{Tenant, TenantState};

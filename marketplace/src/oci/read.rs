@@ -40,7 +40,9 @@ pub enum NotAnArtifact {
     #[error("the {0} cannot be read ({1}); write it as `wkg oci push` does")]
     Unreadable(&'static str, String),
     /// The manifest refers to another one.
-    #[error("the manifest has a subject, and this registry keeps packages alone; put a signature into the annotation {SIGNATURE}")]
+    #[error(
+        "the manifest has a subject, and this registry keeps packages alone; put a signature into the annotation {SIGNATURE}"
+    )]
     Subject,
     /// There is not one layer.
     #[error("the manifest has {0} layers, one is expected; push the .wasm file alone")]
@@ -190,7 +192,10 @@ mod tests {
             (with("/schemaVersion", json!(1)), "schemaVersion is 1"),
             (with("/schemaVersion", json!("2")), "cannot be read"),
             (with("/config", json!({})), "missing field"),
-            (with("/config/mediaType", json!("application/vnd.oci.image.config.v1+json")), "the config has the media type"),
+            (
+                with("/config/mediaType", json!("application/vnd.oci.image.config.v1+json")),
+                "the config has the media type",
+            ),
             (with("/config/size", json!(DOCUMENT_BYTES + 1)), "the config has 262145 bytes"),
             (with("/config/digest", json!("sha512:00")), "use sha256:"),
             (with("/layers", json!([])), "0 layers"),

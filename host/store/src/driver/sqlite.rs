@@ -120,6 +120,7 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
         (9, "leaks", include_str!("../../migrations/0009_leaks.sql")),
         (10, "secret versions", include_str!("../../migrations/0010_secret_versions.sql")),
         (12, "secret claims", include_str!("../../migrations/0012_secret_claims.sql")),
+        (16, "oci", include_str!("../../migrations/0016_oci.sql")),
     ];
     let migrations = migrations
         .into_iter()

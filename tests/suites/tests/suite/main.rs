@@ -10,6 +10,7 @@ mod credentials;
 mod hostile;
 mod isolation;
 mod keys;
+mod oci;
 mod once;
 mod openapi;
 mod publish;

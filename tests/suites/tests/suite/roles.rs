@@ -37,6 +37,9 @@ fn filled(path: &str) -> String {
         .replace("{token}", "0123456789abcdef0123456789abcdef")
         .replace("{skill}", "probe.echo")
         .replace("{run}", "01900000-0000-7000-8000-000000000000")
+        .replace("{upload}", "01900000-0000-7000-8000-000000000000")
+        .replace("{reference}", "1.0.0")
+        .replace("{digest}", &format!("sha256:{}", "0".repeat(64)))
 }
 
 fn every_route_answers_every_role_as_the_matrix_says(test: &TestHost) {
@@ -55,7 +58,8 @@ fn every_route_answers_every_role_as_the_matrix_says(test: &TestHost) {
             let refused = answer.status == 403 || answer.body["detail"] == "tenant does not exist";
             assert_eq!(refused, !roles.contains(&role), "{method} {path} by {role}: {} {}", answer.status, answer.body);
             assert_ne!(answer.status, 500, "{method} {path} by {role}");
-            if roles.contains(&role) {
+            // Clients of the registry may send keys of extensions that it does not know.
+            if roles.contains(&role) && !path.starts_with("/v2/") {
                 let typo = test.ask(method, &format!("{}?nonsense=1", filled(path)), &tokens[&role], None);
                 assert!(typo.status == 422 && typo.body["place"] == "query", "{method} {path}: {}", typo.body);
             }
@@ -179,7 +183,9 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
     }
     // A route that changes something and is not walked above would escape the test.
     for row in clawhold_api::table(Arc::clone(&test.host)).iter().filter(|row| row.method != "GET") {
+        // A plan changes nothing, and an upload nothing that lasts.
         let known = row.path.ends_with("/plan")
+            || row.path.contains("/blobs/uploads/")
             || walked.iter().any(|(method, path, ..)| (*method, *path) == (row.method, row.path));
         assert!(known, "{} {} is not walked by this test", row.method, row.path);
     }

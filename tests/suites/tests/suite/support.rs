@@ -242,7 +242,10 @@ impl Api {
             request = request.header(*name, *value);
         }
         let answer = self.sent(request, body);
-        self.described().check(method, path, &answer);
+        // The OCI registry is of another contract, which its own clients check.
+        if !path.starts_with("/v2/") {
+            self.described().check(method, path, &answer);
+        }
         answer
     }
 
