@@ -7,6 +7,7 @@ mod client;
 mod commands;
 pub mod config;
 mod output;
+mod registry;
 pub mod serve;
 mod skill;
 
@@ -67,7 +68,7 @@ enum Command {
     /// Create, build, test and publish skills.
     #[command(subcommand)]
     Skill(skill::Skill),
-    /// Show published packages.
+    /// Show published packages, and take them over from other registries.
     #[command(subcommand)]
     Market(commands::market::Market),
     /// Plan, add, list and remove a tenant's installs.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 use clawhold_tenancy::limits::COMPONENT_BYTES;
+use serde_json::Value;
 
 use crate::Failure;
 use crate::client::Client;
@@ -94,19 +95,28 @@ pub(crate) fn build_package(project: &Path, out: &Path) -> anyhow::Result<Vec<u8
 }
 
 fn publish(path: &Path, client: &Client, out: Output) -> Result<(), Failure> {
-    let wasm = package(path)?;
+    let published = send(&package(path)?, client)?;
+    say(&published, out);
+    Ok(())
+}
+
+/// Publishes a package's bytes, and gives what the host says.
+pub(crate) fn send(wasm: &[u8], client: &Client) -> Result<Value, Failure> {
     let mut line = Line::default();
-    let published = client.post_watching("market/packages", "application/wasm", &wasm, |told| {
+    let published = client.post_watching("market/packages", "application/wasm", wasm, |told| {
         line.show(&format!("publishing: {}, {} s", cell(&told["stage"]), cell(&told["seconds"])));
     });
     line.end();
-    let published = published?;
-    out.show(&published, |p| {
+    published
+}
+
+/// Prints what was published.
+pub(crate) fn say(published: &Value, out: Output) {
+    out.show(published, |p| {
         let how = if p["new"] == serde_json::json!(true) { "published" } else { "was published before, the very same" };
         println!("{} {} {how}  {}", cell(&p["name"]), cell(&p["version"]), cell(&p["digest"]));
         for skill in p["skills"].as_array().into_iter().flatten() {
             println!("  {}", cell(&skill["name"]));
         }
     });
-    Ok(())
 }

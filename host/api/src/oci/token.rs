@@ -32,7 +32,7 @@ pub(super) async fn give(
         .flat_map(|(_, scopes)| scopes.split(' '))
         .filter_map(access)
         .collect();
-    match host.registry_token(&allowed.cx, &allowed.permit, &asked) {
+    match host.registry_token(&allowed.cx, &allowed.permit, asked) {
         Ok(given) => Json(json!({
             "token": given.token,
             "access_token": given.token,

@@ -1,5 +1,7 @@
 //! `clawhold market`
 
+mod import;
+
 use clap::Subcommand;
 use clawhold_tenancy::PackageName;
 
@@ -18,6 +20,11 @@ pub(crate) enum Market {
         /// `publisher/name`.
         package: PackageName,
     },
+    /// Pull a package from another OCI registry, check it, and publish it here. Needs a publisher's token.
+    #[command(
+        after_help = "Example:\n  clawhold market import oci://ghcr.io/northwind/crm:1.4.0\n  clawhold market import --dry-run oci://ghcr.io/northwind/crm:1.4.0"
+    )]
+    Import(import::Import),
 }
 
 impl Market {
@@ -36,6 +43,7 @@ impl Market {
                     }
                 });
             }
+            Self::Import(import) => import.run(client, out)?,
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clawhold_tenancy::audit::now_us;
-use clawhold_tenancy::permit::{Market, PublishPackage, ShowPackage};
+use clawhold_tenancy::permit::{Market, ShowPackage};
 use clawhold_tenancy::{Actor, Context, PackageName, Permit, RequestId, TokenId, TraceId};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
@@ -102,26 +102,22 @@ impl Tokens {
 }
 
 impl Host {
-    /// A short-lived token for those of the repositories that the caller may reach so. Whether a package is granted to
-    /// the caller is seen when it is pulled, so that this tells nothing.
+    /// A short-lived token that is good for these repositories and no others. It gives no right that its token has not:
+    /// that is seen when it is used, and so is whether a package is granted to the caller, so that this tells nothing.
     pub fn registry_token(
         &self,
         cx: &Context,
         _permit: &Permit<ShowPackage, Market>,
-        asked: &[Access],
+        access: Vec<Access>,
     ) -> Result<RegistryToken, Problem> {
         let Actor::Token { id, .. } = &cx.actor else { return Err(Problem::Unauthenticated) };
-        if asked.len() > REPOSITORIES {
+        if access.len() > REPOSITORIES {
             let detail = format!("a token is for at most {REPOSITORIES} repositories; ask for fewer");
             return Err(Problem::invalid("scope", detail));
         }
-        let own = cx.permit_publisher::<PublishPackage>().ok();
-        let may_push =
-            |package: &PackageName| own.as_ref().is_some_and(|permit| *permit.resource() == package.publisher());
-        let granted = asked.iter().map(|a| Access { push: a.push && may_push(&a.package), ..a.clone() });
         let issued_us = now_us();
         let until_us = issued_us.saturating_add_unsigned(SECONDS * 1_000_000);
-        let claims = Claims { token: id.clone(), access: granted.collect(), until_us };
+        let claims = Claims { token: id.clone(), access, until_us };
         Ok(RegistryToken { token: self.registry.tokens.write(&claims), seconds: SECONDS, issued_us })
     }
 

@@ -84,6 +84,12 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
         .ok();
     let consent = json!({ "version": "1.0.0", "settings": settings, "consent": plan["consent"] });
 
+    let guests = test.publisher("guests");
+    let pushed = crate::oci::polite("1.0.0");
+    for blob in [b"{}".as_slice(), &pushed] {
+        assert_eq!(crate::oci::push_blob(test, &guests, "guests/polite", blob).status, 201);
+    }
+
     let walked: Vec<(&str, &str, String, &str, Vec<u8>)> = vec![
         ("POST", "/v1/tenants", "/v1/tenants".into(), &test.operator, json!({ "id": "globex" }).to_string().into()),
         (
@@ -152,6 +158,13 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
             json!({ "max_concurrent_runs": 20 }).to_string().into(),
         ),
         ("POST", "/v1/market/packages", "/v1/market/packages".into(), &publisher, crate::support::crm().to_vec()),
+        (
+            "PUT",
+            "/v2/{publisher}/{name}/manifests/{reference}",
+            "/v2/guests/polite/manifests/1.0.0".into(),
+            &guests,
+            crate::oci::manifest_of(&pushed).to_string().into(),
+        ),
         (
             "PUT",
             "/v1/tenants/{tenant}/installs/{publisher}/{name}",
