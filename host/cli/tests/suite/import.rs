@@ -94,7 +94,11 @@ fn a_package_goes_from_one_host_to_another() {
     let token = |desk: &Desk, arguments: &[&str]| {
         let operator = std::fs::read_to_string(desk.folder.path().join(".clawhold/operator.token")).unwrap();
         let made = desk.command("clawhold").args(arguments).env("CLAWHOLD_TOKEN", operator.trim()).output().unwrap();
-        text(&made).split_whitespace().find(|word| word.starts_with("clw_")).expect(&text(&made)).to_owned()
+        text(&made)
+            .split_whitespace()
+            .find(|word| word.starts_with("clw_"))
+            .unwrap_or_else(|| panic!("{}", text(&made)))
+            .to_owned()
     };
     let publisher = ["token", "create", "--publisher", "guests", "--role", "publisher", "--name", "ci"];
     let (there, here) = (token(&from, &publisher), token(&to, &publisher));
@@ -116,7 +120,7 @@ fn a_package_goes_from_one_host_to_another() {
     let refused = import(&[], "clw_0123456789ab_wrong");
     assert!(!refused.status.success() && text(&refused).contains("no token from"), "{}", text(&refused));
     let tried = import(&["--dry-run", "--json"], &there);
-    let checked: Value = serde_json::from_slice(&tried.stdout).expect(&text(&tried));
+    let checked: Value = serde_json::from_slice(&tried.stdout).unwrap_or_else(|_| panic!("{}", text(&tried)));
     assert_eq!((&checked["name"], &checked["version"]), (&json!("guests/polite"), &json!("1.0.0")));
     assert!(checked["published"].is_null());
     let done = import(&[], &there);
@@ -236,8 +240,9 @@ fn a_body_without_end_is_left() {
             }
             // Without a length, so that nothing tells how much there will be; and with one that lies would be cut by HTTP.
             let _client_may_be_gone = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
-            while *sent.lock().unwrap() < 1 << 30 && stream.write_all(&[0; 65_536]).is_ok() {
-                *sent.lock().unwrap() += 65_536;
+            let piece = vec![0; 65_536];
+            while *sent.lock().unwrap() < 1 << 30 && stream.write_all(&piece).is_ok() {
+                *sent.lock().unwrap() += piece.len();
             }
         })
     };
@@ -254,11 +259,8 @@ fn credentials_go_to_the_registry_and_nowhere_else() {
     let store = {
         let wasm = wasm.clone();
         Registry::start(move |head, stream| {
-            if head.contains("/token") {
-                give(stream, "200 OK", "", b"{\"token\":\"of-the-thief\"}")
-            } else {
-                give(stream, "200 OK", "", &wasm)
-            }
+            let body = if head.contains("/token") { b"{\"token\":\"of-the-thief\"}" } else { &wasm[..] };
+            give(stream, "200 OK", "", body);
         })
     };
     let at = store.address.clone();
