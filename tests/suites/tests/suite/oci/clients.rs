@@ -135,3 +135,19 @@ fn wkg_pulls_and_pushes() {
     assert!(said.contains(&format!("digest: {digest}")), "the digest that the host gives: {said}");
     wkg.done(&push("1.0.0"));
 }
+
+/// As a package of the registry that its namespace is mapped to, instead of as an artifact.
+#[test]
+fn wkg_gets_the_newest_version_of_a_package() {
+    let test = TestHost::start();
+    let Some(wkg) = Client::of("wkg", &test) else { return };
+    let admin = test.with_probe("acme-corp", "https://acme.example.com");
+    let config = format!(
+        "namespace_registries = {{ northwind = \"REG\" }}\n[registry.\"REG\"]\ntype = \"oci\"\n\
+         [registry.\"REG\".oci]\nprotocol = \"http\"\nauth = {{ username = \"any\", password = \"{admin}\" }}\n"
+    );
+    wkg.write("wkg.toml", config.replace("REG", &wkg.registry).as_bytes());
+    wkg.done("get northwind:probe --config wkg.toml -o ./probe.wasm");
+    assert!(wkg.read("probe.wasm") == probe());
+    wkg.refused("get northwind:other --config wkg.toml -o ./other.wasm", "Package not found");
+}

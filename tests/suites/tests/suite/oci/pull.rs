@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection as _};
 
 use super::{CONFIG, LAYER, MANIFEST, bytes, code, message};
-use crate::support::{TestHost, on_each_database, probe};
+use crate::support::{TestHost, becomes, on_each_database, probe};
 
 on_each_database![
     a_package_is_an_artifact_whose_digest_stays,
@@ -183,4 +183,38 @@ fn ten_thousand_tags_come_in_pages_in_the_order_of_their_text(test: &TestHost) {
         assert!(!answer.headers.contains_key("link"), "{query}");
         assert_eq!(answer.ok()["tags"], expected, "{query}");
     }
+}
+
+/// A component waits in memory for its reader, so nobody has many of them waiting.
+#[test]
+fn pulls_that_nobody_reads_are_bounded() {
+    use std::io::{Read as _, Write as _};
+    let test = TestHost::start();
+    let (publisher, admin) = (test.publisher("guests"), test.tenant("acme-corp"));
+    // More than fits into the buffers between: 24 MiB that mean nothing.
+    let wasm = {
+        let mut wasm = super::polite("1.0.0");
+        wasm.extend([0, 0x83, 0x80, 0x80, 0x0c, 2, b'o', b'f']);
+        wasm.resize(wasm.len() + (24 << 20), 0);
+        wasm
+    };
+    test.ask("POST", "/v1/market/packages", &publisher, Some(&wasm)).ok();
+    let path = format!("/v2/guests/polite/blobs/{}", Digest::of(&wasm));
+    let address = test.url.strip_prefix("http://").unwrap();
+    let begin = |token: &str| {
+        let mut pull = std::net::TcpStream::connect(address).unwrap();
+        write!(pull, "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        pull.read_exact(&mut status).unwrap();
+        (pull, status == *b"HTTP/1.1 200")
+    };
+    let held = [begin(&admin), begin(&admin)];
+    assert!(held.iter().all(|(_, given)| *given));
+    let refused = test.get(&path, &admin);
+    assert_eq!((refused.status, code(&refused)), (429, "TOOMANYREQUESTS"), "{}", refused.body);
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(test.ask("HEAD", &path, &admin, None).status, 200, "what is not read takes no place");
+    assert!(begin(&publisher).1, "another waits for nobody");
+    drop(held);
+    assert!(becomes(|| begin(&admin).1), "a place is not given back");
 }

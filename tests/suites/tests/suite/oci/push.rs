@@ -96,3 +96,26 @@ fn a_config_may_say_more_as_long_as_it_is_true() {
     let done = push_manifest(&test, &publisher, "guests/polite:1.0.0", &manifest);
     assert_eq!(done.status, 201, "{}", done.body);
 }
+
+#[test]
+fn a_signature_rides_along_as_an_annotation() {
+    use clawhold_marketplace::key::SigningKey;
+    use clawhold_marketplace::signing::{PackageStatement, sign};
+    let test = TestHost::start();
+    let publisher = test.publisher("guests");
+    let wasm = polite("1.0.0");
+    let statement = PackageStatement {
+        package: "guests/polite".parse().unwrap(),
+        version: "1.0.0".parse().unwrap(),
+        digest: Digest::of(&wasm),
+        signed_us: 1,
+    };
+    for blob in [b"{}".as_slice(), &wasm] {
+        assert_eq!(push_blob(&test, &publisher, "guests/polite", blob).status, 201);
+    }
+    let mut manifest = manifest_of(&wasm);
+    manifest["annotations"] =
+        json!({ "vnd.clawhold.package.signature": sign(&SigningKey::from_seed(&[7; 32]), &statement) });
+    let done = push_manifest(&test, &publisher, "guests/polite:1.0.0", &manifest);
+    assert_eq!(done.status, 201, "{}", done.body);
+}
