@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use clawhold_marketplace::dsse::Envelope;
-use clawhold_marketplace::oci::{Descriptor, check_config, read_manifest};
-use clawhold_marketplace::{Package, read, signing::PackageStatement};
+use clawhold_marketplace::oci::{Descriptor, Read, check_config, read_manifest};
+use clawhold_marketplace::signing::PackageStatement;
+use clawhold_marketplace::{Package, read};
 use clawhold_store::{DocumentKind, Named};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{Action, PublishPackage};
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 use super::Reference;
 use super::problem::{RegistryCode, RegistryProblem};
-use super::uploads::Writing;
+use super::uploads::{Spool, Writing};
 use crate::{Host, Problem, PublicationPlace, PublishedPackage, Stage};
 
 /// What a push came to.
@@ -91,7 +92,7 @@ impl Host {
         permit: &Permit<PublishPackage, Publisher>,
         name: &PackageName,
         reference: &str,
-        manifest: &clawhold_marketplace::oci::Read,
+        manifest: &Read,
     ) -> Result<Pushed, RegistryProblem> {
         let Some(Reference::Version(tag)) = Reference::parse(reference) else {
             let shown: String = reference.chars().take(100).collect();
@@ -109,8 +110,8 @@ impl Host {
         agrees(&package, name, &tag)?;
         let signature = manifest.signature.as_deref().map(signed).transpose()?;
         let published = self.publish_pushed(cx, permit, place, wasm, signature).await?;
-        let kept = self.store.system("read a manifest").await?;
-        let kept = { kept }.oci_document(&published.name, &published.version, DocumentKind::Manifest).await?;
+        let mut tx = self.store.system("read a manifest").await?;
+        let kept = tx.oci_document(&published.name, &published.version, DocumentKind::Manifest).await?;
         let kept = kept.ok_or_else(|| RegistryProblem::missing(RegistryCode::ManifestUnknown))?;
         Ok(Pushed { version: published.version, digest: kept.digest })
     }
@@ -131,35 +132,42 @@ impl Host {
         self.publish_telling(cx, permit, place, wasm, stage, Keep::nothing()).await
     }
 
-    /// A blob that a manifest names: pushed just now, or of a version that is published.
+    /// A blob that a manifest names. Its size is seen before it is read: what is named as a config may be a component.
     async fn pushed(&self, name: &PackageName, what: &str, blob: &Descriptor) -> Result<Vec<u8>, RegistryProblem> {
         let Descriptor { digest, size } = *blob;
-        let bytes = match self.registry.uploads.done(name, &digest) {
-            Some(spool) => Some(spool.bytes()),
-            None => self.published(name, &digest).await?,
-        };
-        let bytes = bytes.ok_or_else(|| {
+        let there = self.find_pushed(name, &digest).await?.ok_or_else(|| {
             let why =
                 format!("the {what} {digest} was not pushed to {name}; push it before the manifest, to the same host");
             RegistryProblem::new(RegistryCode::ManifestBlobUnknown, why)
         })?;
-        if bytes.len() as u64 != size {
-            let why = format!(
-                "the manifest says that the {what} has {size} bytes, and it has {}; write what it has",
-                bytes.len()
-            );
+        let found = there.size();
+        if found != size {
+            let why =
+                format!("the manifest says that the {what} has {size} bytes, and it has {found}; write what it has");
             return Err(RegistryProblem::new(RegistryCode::SizeInvalid, why));
         }
-        Ok(bytes)
+        match there {
+            There::Pushed(spool) => Ok(spool.bytes()),
+            There::Document(text) => Ok(text.into_bytes()),
+            There::Component(_) => {
+                let bytes = self.store.system("read a component").await?.component(&digest).await?;
+                bytes.ok_or_else(|| RegistryProblem::missing(RegistryCode::BlobUnknown))
+            }
+        }
     }
 
-    /// A client does not push again what is there.
-    async fn published(&self, name: &PackageName, digest: &Digest) -> Result<Option<Vec<u8>>, RegistryProblem> {
+    /// What was pushed just now, or is of a version that is published: a client does not push again what is there.
+    async fn find_pushed(&self, name: &PackageName, digest: &Digest) -> Result<Option<There>, RegistryProblem> {
+        if let Some(spool) = self.registry.uploads.done(name, digest) {
+            return Ok(Some(There::Pushed(spool)));
+        }
         let mut tx = self.store.system("look up a digest").await?;
         Ok(match tx.oci_named(name, digest).await? {
-            Some((_, Named::Component)) => tx.component(digest).await?,
-            Some((version, Named::Document(kind))) => {
-                tx.oci_document(name, &version, kind).await?.map(|document| document.text.into_bytes())
+            Some((number, Named::Component)) => {
+                tx.version(name, &number).await?.map(|version| There::Component(version.size))
+            }
+            Some((number, Named::Document(kind))) => {
+                tx.oci_document(name, &number, kind).await?.map(|document| There::Document(document.text))
             }
             None => None,
         })
@@ -180,6 +188,24 @@ impl Host {
             permit.resource()
         );
         Err(Problem::Forbidden(why).into())
+    }
+}
+
+/// Where a blob is.
+enum There {
+    Pushed(Arc<Spool>),
+    Document(String),
+    /// Of so many bytes.
+    Component(u64),
+}
+
+impl There {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Pushed(spool) => spool.size(),
+            Self::Document(text) => text.len() as u64,
+            Self::Component(size) => *size,
+        }
     }
 }
 

@@ -93,6 +93,14 @@ impl Table {
         self.done.retain(|_, done| !over(done.at, LIFE));
     }
 
+    /// Forgets a publisher's oldest blob whose manifest is overdue; `false` if there is none.
+    fn drop_left_behind(&mut self, publisher: &Publisher, now: Instant) -> bool {
+        let overdue = |done: &Done| now.saturating_duration_since(done.at) >= IDLE;
+        let own = self.done.iter().filter(|((package, _), done)| package.publisher() == *publisher && overdue(done));
+        let oldest = own.min_by_key(|(_, done)| done.at).map(|(key, _)| key.clone());
+        oldest.is_some_and(|key| self.done.remove(&key).is_some())
+    }
+
     /// Publisher and bytes of each upload.
     fn held(&self) -> impl Iterator<Item = (Publisher, u64)> {
         let open = self.open.values().map(|open| (open.package.publisher(), open.size));
@@ -113,7 +121,8 @@ impl Uploads {
         table.sweep(now);
         let publisher = package.publisher();
         let own = table.held().filter(|(other, _)| *other == publisher).count();
-        if own >= OF_ONE_PUBLISHER || table.held().count() >= OF_ALL {
+        // What an earlier push left behind makes room, so that some that failed do not keep the next away.
+        if own >= OF_ONE_PUBLISHER && !table.drop_left_behind(&publisher, now) || table.held().count() >= OF_ALL {
             return Err(full());
         }
         let open = Open { package: package.clone(), spool: Some(Spool::default()), size: 0, began: now, touched: now };
@@ -307,6 +316,25 @@ mod tests {
         uploads.lock().sweep(Instant::now() + IDLE);
         assert!(uploads.lock().open.is_empty());
         assert!(begun(&uploads, "northwind/crm").is_ok());
+    }
+
+    #[test]
+    fn what_was_left_behind_makes_room() {
+        let (uploads, crm) = (Uploads::default(), package("northwind/crm"));
+        for n in 0..OF_ONE_PUBLISHER {
+            let blob = n.to_string();
+            let mut writing = uploads.write(begun(&uploads, "northwind/crm").unwrap(), &crm).unwrap();
+            writing.add(blob.as_bytes()).unwrap();
+            writing.finish(&Digest::of(blob.as_bytes())).unwrap();
+        }
+        assert!(begun(&uploads, "northwind/crm").is_err(), "their manifests may still come");
+        let later = Instant::now() + IDLE;
+        assert!(!uploads.lock().drop_left_behind(&"globex".parse().unwrap(), later));
+        assert!(uploads.lock().drop_left_behind(&"northwind".parse().unwrap(), later));
+        assert!(uploads.done(&crm, &Digest::of(b"0")).is_none(), "the oldest");
+        assert!(begun(&uploads, "northwind/crm").is_ok());
+        uploads.lock().sweep(Instant::now() + LIFE);
+        assert!(uploads.lock().done.is_empty());
     }
 
     #[test]

@@ -247,6 +247,22 @@ fn a_push_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
     assert_eq!(done.status, 201, "{}", done.body);
 }
 
+/// It is not read to find out: it has up to 64 MiB, and there may be many who try.
+#[test]
+fn a_component_is_no_config_of_another() {
+    let test = TestHost::start();
+    let publisher = test.publisher("guests");
+    let (published, wasm) = (polite("1.0.0"), polite("1.1.0"));
+    assert_eq!(super::push(&test, &publisher, "guests/polite:1.0.0", &published).status, 201);
+    assert_eq!(push_blob(&test, &publisher, "guests/polite", &wasm).status, 201);
+    let mut manifest = manifest_of(&wasm);
+    for (size, expected) in [(2, "SIZE_INVALID"), (published.len(), "MANIFEST_INVALID")] {
+        manifest["config"] = json!({ "mediaType": CONFIG, "digest": Digest::of(&published), "size": size });
+        let refused = super::push_manifest(&test, &publisher, "guests/polite:1.1.0", &manifest);
+        assert_eq!((refused.status, code(&refused)), (400, expected), "{}", refused.body);
+    }
+}
+
 #[test]
 fn what_a_refused_push_brought_is_gone() {
     let test = TestHost::start();
