@@ -13,6 +13,7 @@ mod json;
 pub mod key;
 mod moment;
 pub mod names;
+pub mod oci;
 mod package;
 mod plan;
 pub mod publisher;

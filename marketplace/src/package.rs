@@ -16,6 +16,10 @@ pub struct Package {
     pub manifest_text: String,
     /// The digest of the whole file.
     pub digest: Digest,
+    /// The interfaces that the component imports.
+    pub imports: Vec<String>,
+    /// The interfaces that it exports, see [`clawhold_sandbox::Prescan::exports`].
+    pub exports: Vec<String>,
 }
 
 /// Why a file is no package.
@@ -62,7 +66,8 @@ pub fn read(wasm: &[u8]) -> Result<Package, PackageError> {
     let text = String::from_utf8(text).map_err(|_| PackageError::NotText)?;
     let manifest = Manifest::parse(&text)?;
     declared(&manifest, wasi.as_deref(), &seen.imports)?;
-    Ok(Package { manifest, manifest_text: text, digest: Digest::of(wasm) })
+    let (imports, exports) = (seen.imports, seen.exports);
+    Ok(Package { manifest, manifest_text: text, digest: Digest::of(wasm), imports, exports })
 }
 
 /// Puts a checked manifest into a component.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell;
+use crate::{clients, shell};
 
 pub(crate) const HELP: &str = "\
 Adds what the build needs to this machine: WebAssembly targets and a C compiler.
@@ -39,8 +39,8 @@ pub(crate) fn prepare() -> Result<()> {
     require_targets()
 }
 
-/// Adds what only the tests need: PostgreSQL and Redis, which they start and stop themselves, what checks metrics, and an environment of
-/// Python's.
+/// Adds what only the tests need: PostgreSQL and Redis, which they start and stop themselves, what checks metrics, an environment of
+/// Python's, and clients of OCI registries.
 pub(crate) fn prepare_tests() -> Result<()> {
     require_postgres()?;
     require_packages(&[
@@ -50,6 +50,9 @@ pub(crate) fn prepare_tests() -> Result<()> {
     if let Err(error) = prepare_python() {
         // Whoever has no Python still has all other tests; under CI those that need it fail.
         println!("Tests in Python are left out: {error:#}");
+    }
+    if let Err(error) = clients::prepare() {
+        println!("Tests with other registries' clients are left out: {error:#}");
     }
     Ok(())
 }

@@ -12,8 +12,9 @@ Runs all tests of the workspace.
 usage: cargo xtask test [ARGUMENTS]
 
 PostgreSQL and Python are installed if they are not there and this runs as root on Debian; the
-tests start servers of their own, and without Python those that need it say so. Arguments are
-passed to `cargo test`. With a package named, only its tests run.
+tests start servers of their own, and without Python those that need it say so. So do those of
+the OCI registry without `oras` and `wkg`, which are compiled into the target folder, once.
+Arguments are passed to `cargo test`. With a package named, only its tests run.
 
 examples: cargo xtask test
           cargo xtask test -p clawhold-store

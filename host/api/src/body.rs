@@ -22,20 +22,50 @@ use crate::problem::{Failed, too_large, too_slow};
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// The whole body, of at most `limit` bytes.
+/// Why there is no body.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unread {
+    /// It has more bytes than this.
+    #[error("the body is larger than {0} bytes; send less")]
+    TooLarge(u64),
+    /// It took more seconds than this.
+    #[error("the body did not arrive within {0} seconds; send it again")]
+    TooSlow(u64),
+    /// The client stopped, for the reason that HTTP gives.
+    #[error("the body broke off ({0}); send it again")]
+    BrokeOff(String),
+}
+
+impl IntoResponse for Unread {
+    fn into_response(self) -> Response {
+        let said = self.to_string();
+        match self {
+            Self::TooLarge(limit) => too_large(&said, limit),
+            Self::TooSlow(_) => too_slow(&said),
+            Self::BrokeOff(_) => invalid("body", &said),
+        }
+    }
+}
+
+/// The whole body, of at most `limit` bytes, or an answer that says why there is none.
 pub(crate) async fn whole(request: Request, limit: u64) -> Result<Bytes, Response> {
+    read(request, limit).await.map_err(IntoResponse::into_response)
+}
+
+/// The whole body, of at most `limit` bytes.
+pub(crate) async fn read(request: Request, limit: u64) -> Result<Bytes, Unread> {
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     if declared.is_some_and(|size: u64| size > limit) {
-        return Err(too_large(limit));
+        return Err(Unread::TooLarge(limit));
     }
     let read = to_bytes(Body::new(request.into_body()), usize::try_from(limit).unwrap_or(usize::MAX));
     match tokio::time::timeout(BODY_TIME, read).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if error.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) => {
-            Err(too_large(limit))
+            Err(Unread::TooLarge(limit))
         }
-        Ok(Err(error)) => Err(invalid("body", &format!("it broke off: {error}"))),
-        Err(_) => Err(too_slow(BODY_TIME.as_secs())),
+        Ok(Err(error)) => Err(Unread::BrokeOff(error.to_string())),
+        Err(_) => Err(Unread::TooSlow(BODY_TIME.as_secs())),
     }
 }
 

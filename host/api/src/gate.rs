@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::Instrument;
 
+use crate::oci::{self, Needed};
 use crate::once;
 use crate::problem::Failed;
 
@@ -139,24 +140,62 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// Whose contract a route is of: how it is authenticated to, and in which form it refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// Our own.
+    Api,
+    /// The OCI registry's.
+    Registry,
+}
+
+/// What a route takes.
+pub(crate) struct Rules {
+    /// The keys that its query may have.
+    pub(crate) query: Vec<String>,
+    pub(crate) face: Face,
+}
+
 /// Lets a request through to its handler with a permit for action `A`, or answers why not.
 pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
-    State((host, query)): State<(Arc<Host>, Arc<[String]>)>,
+    State((host, rules)): State<(Arc<Host>, Arc<Rules>)>,
     path: Result<Path<HashMap<String, String>>, PathRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let id = request.extensions().get::<RequestId>().copied().unwrap_or_else(RequestId::now);
     let from = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
-    let cx = match authenticate(&host, request.headers(), from, id).await {
-        Ok(cx) => cx,
-        Err(problem) => return Failed(problem).into_response(),
-    };
     // A path that is not UTF-8 names nothing.
     let path = path.map(|Path(path)| path).unwrap_or_default();
+    let needed = Needed::of::<A>(&path);
+    let refuse = |request: &Request, problem: Problem| match rules.face {
+        Face::Api => Failed(problem).into_response(),
+        Face::Registry => oci::refuse(&host, request, problem, needed.as_ref()),
+    };
+    let cx = match rules.face {
+        Face::Api => authenticate(&host, request.headers(), from, id).await,
+        Face::Registry => {
+            let way = (trace(request.headers()), depth(request.headers()));
+            oci::authenticate(&host, request.headers(), from, id, way).await.map(|(cx, reach)| {
+                request.extensions_mut().insert(reach);
+                cx
+            })
+        }
+    };
+    let cx = match cx {
+        Ok(cx) => cx,
+        Err(problem) => return refuse(&request, problem),
+    };
     match R::permit(&cx, &path) {
+        Ok(_) if needed.as_ref().is_some_and(|needed| needed.lacks(request.extensions().get())) => {
+            refuse(&request, Problem::Unauthenticated)
+        }
         Ok(permit) => {
-            if let Some(unknown) = unknown_key(request.uri().query().unwrap_or_default(), &query) {
+            let query = &rules.query;
+            // Clients of the registry follow another contract, which lets them send more than we know.
+            let strict = rules.face == Face::Api;
+            let unknown = unknown_key(request.uri().query().unwrap_or_default(), query);
+            if let Some(unknown) = unknown.filter(|_| strict) {
                 let may = if query.is_empty() { "nothing".to_owned() } else { query.join(", ") };
                 let detail = format!("{unknown:?} is not known here; the query may have {may}");
                 return Failed(Problem::Invalid { place: "query".to_owned(), detail }).into_response();
@@ -177,7 +216,7 @@ pub(crate) async fn gate<A: Action + 'static, R: Resource<A>>(
         Err(refusal) => {
             let asked: String = request.uri().path().chars().take(200).collect();
             host.note_refusal(&cx, A::NAME, asked).await;
-            Failed(refusal.into()).into_response()
+            refuse(&request, refusal.into())
         }
     }
 }

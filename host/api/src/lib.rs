@@ -10,6 +10,7 @@ mod installs;
 mod keys;
 mod lines;
 mod market;
+mod oci;
 mod once;
 mod openapi;
 mod page;

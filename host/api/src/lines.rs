@@ -37,7 +37,12 @@ impl Writer {
 
     /// The same for whole lines that are text already.
     pub(crate) async fn send_text(&self, lines: String) -> Result<(), Gone> {
-        self.0.send(lines.into()).await.map_err(|_| Gone)
+        self.send_bytes(lines.into()).await
+    }
+
+    /// The same for a body that is no text.
+    pub(crate) async fn send_bytes(&self, bytes: Bytes) -> Result<(), Gone> {
+        self.0.send(bytes).await.map_err(|_| Gone)
     }
 }
 

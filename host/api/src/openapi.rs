@@ -10,6 +10,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::gate::Face;
 use crate::lines::LINES;
 use crate::problem::{self, PROBLEM, TypeView};
 use crate::routes::Row;
@@ -28,6 +29,7 @@ pub(crate) struct Operation {
     conditional: bool,
     fields: Vec<(&'static str, &'static str)>,
     also: Vec<u16>,
+    pub(crate) face: Face,
 }
 
 impl Operation {
@@ -42,7 +44,15 @@ impl Operation {
             conditional: false,
             fields: Vec::new(),
             also: Vec::new(),
+            face: Face::Api,
         }
+    }
+
+    /// One of the OCI registry, whose contract is not ours to describe.
+    pub(crate) const fn of_registry() -> Self {
+        let mut operation = Self::new("", "");
+        operation.face = Face::Registry;
+        operation
     }
 
     /// Its query has the fields of `Q`, and no others.
@@ -127,7 +137,7 @@ pub(crate) fn document(rows: &[Row]) -> Value {
         let at = paths.entry(path).or_insert_with(|| json!({}));
         at[method.to_lowercase()] = operation;
     };
-    for row in rows {
+    for row in rows.iter().filter(|row| row.operation.face == Face::Api) {
         put(row.method, row.path, operation(row, &mut read, &mut answered));
     }
     put(

@@ -9,11 +9,12 @@ use axum::response::{IntoResponse, Response};
 use clawhold_runtime::Problem;
 use clawhold_tenancy::run::Reason;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::oci;
 use crate::once::Reply;
 
 /// The media type of a problem.
@@ -129,19 +130,25 @@ impl IntoResponse for Failed {
 }
 
 /// A problem that HTTP itself raises.
-pub(crate) fn too_large(limit: u64) -> Response {
-    document("too-large", &format!("the body is larger than {limit} bytes; send less"), json!({ "limit": limit }))
+pub(crate) fn too_large(said: &str, limit: u64) -> Response {
+    document("too-large", said, json!({ "limit": limit }))
 }
 
-pub(crate) fn too_slow(seconds: u64) -> Response {
-    document("timeout", &format!("the body did not arrive within {seconds} seconds; send it again"), json!({}))
+pub(crate) fn too_slow(said: &str) -> Response {
+    document("timeout", said, json!({}))
 }
 
-pub(crate) async fn no_such_route() -> Response {
+pub(crate) async fn no_such_route(uri: Uri) -> Response {
+    if uri.path().starts_with(oci::ROOT) {
+        return oci::no_such_route();
+    }
     Failed(Problem::NotFound("path")).into_response()
 }
 
-pub(crate) async fn no_such_method() -> Response {
+pub(crate) async fn no_such_method(uri: Uri) -> Response {
+    if uri.path().starts_with(oci::ROOT) {
+        return oci::no_such_method();
+    }
     document("method-not-allowed", "the path does not serve this method; see `Allow`", json!({}))
 }
 
@@ -151,10 +158,10 @@ pub(crate) async fn list() -> Json<Vec<TypeView>> {
 }
 
 /// `GET /problems/{name}`
-pub(crate) async fn show(name: Result<Path<String>, PathRejection>) -> Response {
+pub(crate) async fn show(name: Result<Path<String>, PathRejection>, uri: Uri) -> Response {
     match TYPES.iter().find(|row| name.as_ref().is_ok_and(|Path(name)| row.0 == name)) {
         Some(row) => Json(described(row)).into_response(),
-        None => no_such_route().await,
+        None => no_such_route(uri).await,
     }
 }
 

@@ -15,12 +15,12 @@ use clawhold_tenancy::{PackageName, Publisher, Role, TenantId};
 
 use serde_json::Value;
 
-use crate::gate::{Resource, gate};
+use crate::gate::{Resource, Rules, gate};
 use crate::openapi::{Document, Operation};
 use crate::page::{Page, PageQuery};
 use crate::{
-    audit, grants, host, installs, keys, market, openapi, problem, publishers, quotas, runs, secrets, skills, tenants,
-    tokens, usage,
+    audit, grants, host, installs, keys, market, oci, openapi, problem, publishers, quotas, runs, secrets, skills,
+    tenants, tokens, usage,
 };
 
 /// What an `ETag` is.
@@ -42,14 +42,14 @@ pub struct Row {
 }
 
 /// Routes and their rows, built together so that neither can be without the other.
-struct Routes {
+pub(crate) struct Routes {
     host: Arc<Host>,
     router: Router<Arc<Host>>,
     rows: Vec<Row>,
 }
 
 impl Routes {
-    fn get<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
+    pub(crate) fn get<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
         handler: H,
@@ -58,7 +58,7 @@ impl Routes {
         self.add::<A, R>("GET", path, get(handler), operation)
     }
 
-    fn post<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
+    pub(crate) fn post<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
         handler: H,
@@ -67,7 +67,7 @@ impl Routes {
         self.add::<A, R>("POST", path, post(handler), operation)
     }
 
-    fn put<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
+    pub(crate) fn put<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
         handler: H,
@@ -76,7 +76,7 @@ impl Routes {
         self.add::<A, R>("PUT", path, put(handler), operation)
     }
 
-    fn patch<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
+    pub(crate) fn patch<A: Action + 'static, R: Resource<A>, H: Handler<T, Arc<Host>>, T: 'static>(
         self,
         path: &'static str,
         handler: H,
@@ -101,8 +101,8 @@ impl Routes {
         handler: MethodRouter<Arc<Host>>,
         operation: Operation,
     ) -> Self {
-        let keys: Arc<[String]> = operation.keys().into();
-        let guarded = handler.route_layer(from_fn_with_state((Arc::clone(&self.host), keys), gate::<A, R>));
+        let rules = Arc::new(Rules { query: operation.keys(), face: operation.face });
+        let guarded = handler.route_layer(from_fn_with_state((Arc::clone(&self.host), rules), gate::<A, R>));
         self.router = self.router.route(path, guarded);
         self.rows.push(Row { method, path, action: A::NAME, roles: A::ROLES, operation });
         self
@@ -474,18 +474,22 @@ fn routes(host: Arc<Host>) -> Routes {
         )
 }
 
+fn all(host: Arc<Host>) -> Routes {
+    oci::routes(routes(host))
+}
+
 /// The whole matrix, for the golden file and for tests that walk it.
 pub fn table(host: Arc<Host>) -> Vec<Row> {
-    routes(host).rows
+    all(host).rows
 }
 
 /// The description of the API, OpenAPI 3.1.
 pub fn description(host: Arc<Host>) -> Value {
-    openapi::document(&routes(host).rows)
+    openapi::document(&all(host).rows)
 }
 
 pub(crate) fn router(host: Arc<Host>) -> Router {
-    let routes = routes(Arc::clone(&host));
+    let routes = all(Arc::clone(&host));
     let described = get(openapi::show).with_state(Document::of(&routes.rows));
     routes
         .router

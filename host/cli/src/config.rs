@@ -20,6 +20,9 @@ use serde::Deserialize;
 pub struct Config {
     /// Where the API listens. `127.0.0.1:8080`.
     pub listen: Option<SocketAddr>,
+    /// Where clients reach this host when something stands before it, such as `https://clawhold.example.com`. OCI clients are told
+    /// it as the place where they get their tokens.
+    pub public_url: Option<String>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere when not set.
     pub operations_listen: Option<SocketAddr>,
     /// The folder of the database, the keys and the artifacts.
@@ -277,6 +280,24 @@ impl Config {
         self.limits.over(RunLimits::default_ceiling())
     }
 
+    /// Where clients reach this host, without a slash at the end.
+    ///
+    /// # Errors
+    ///
+    /// When it is more than a scheme and a host.
+    pub fn public_url(&self) -> anyhow::Result<Option<String>> {
+        let Some(text) = &self.public_url else { return Ok(None) };
+        let plain = text.parse::<url::Url>().ok().filter(|url| {
+            let whole = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            let nobody = url.username().is_empty() && url.password().is_none();
+            matches!(url.scheme(), "http" | "https") && url.has_host() && whole && nobody
+        });
+        let Some(url) = plain else {
+            bail!("public_url: write https:// and a host, such as https://clawhold.example.com")
+        };
+        Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
+    }
+
     /// The rules that quotas follow from.
     pub fn quotas(&self) -> Quotas {
         Quotas { entries: self.tenant_quotas.clone(), ceiling: self.quota_ceiling, tiers: self.tiers.clone() }
@@ -297,6 +318,7 @@ impl Config {
             Ok(())
         }
         set(&mut self.listen, "CLAWHOLD_LISTEN", environment)?;
+        set(&mut self.public_url, "CLAWHOLD_PUBLIC_URL", environment)?;
         set(&mut self.operations_listen, "CLAWHOLD_OPERATIONS_LISTEN", environment)?;
         set(&mut self.data_dir, "CLAWHOLD_DATA_DIR", environment)?;
         set(&mut self.database_url, "CLAWHOLD_DATABASE_URL", environment)?;
@@ -339,6 +361,7 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         self.egress.settings()?;
+        self.public_url()?;
         if self.run_slots.is_some_and(|slots| !(1..=512).contains(&slots)) {
             bail!("run_slots: use 1 to 512; each slot reserves address space");
         }

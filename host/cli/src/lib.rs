@@ -7,6 +7,7 @@ mod client;
 mod commands;
 pub mod config;
 mod output;
+mod registry;
 pub mod serve;
 mod skill;
 
@@ -67,7 +68,7 @@ enum Command {
     /// Create, build, test and publish skills.
     #[command(subcommand)]
     Skill(skill::Skill),
-    /// Show packages, grant them, and stop what is bad.
+    /// Show packages, grant them, take them over from other registries, and stop what is bad.
     #[command(subcommand)]
     Market(commands::market::Market),
     /// Register publishers and their keys.

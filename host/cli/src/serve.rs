@@ -14,6 +14,7 @@ use clawhold_capabilities::{Backends, Egress, OnLeak, ScratchRoot, Transport, ad
 use clawhold_limiter::Limiter;
 use clawhold_marketplace::key::SigningKey as IndexKey;
 use clawhold_marketplace::upgrade::COOL_DOWN_US;
+use clawhold_runtime::oci::RegistrySettings;
 use clawhold_runtime::{
     Authentic, Details, HeadFile, HeadSink, Heads, Host, INDEX_LIFE, IndexKeeping, MarketRules, Parts, Signatures,
     StoreKeys, StoreRows,
@@ -200,6 +201,7 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
             life: config.market.index_life_s.map_or(INDEX_LIFE, |seconds| Duration::from_secs(seconds.into())),
         },
         authentic: Authentic::new(key.derive("market-rows")),
+        registry: RegistrySettings { key: key.derive("registry-token"), public_url: config.public_url()? },
     });
     host.open_index().await;
     tokio::spawn(give_back_when_idle(Arc::downgrade(&host)));

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 use clawhold_tenancy::limits::COMPONENT_BYTES;
+use serde_json::Value;
 
 use crate::Failure;
 use crate::client::Client;
@@ -131,15 +132,26 @@ fn publish(path: &Path, key: &keys::KeyFrom, check: bool, client: &Client, out: 
         // The host says what it wants.
         None => None,
     };
-    let signature = signature.as_deref().map(str::trim).map(|text| ("clawhold-signature", text));
+    let published = send(&wasm, signature.as_deref(), check, client)?;
+    say(&published, check, out);
+    Ok(())
+}
+
+/// Publishes a package's bytes, or has them checked, and gives what the host says.
+pub(crate) fn send(wasm: &[u8], signature: Option<&str>, check: bool, client: &Client) -> Result<Value, Failure> {
+    let signature = signature.map(|text| ("clawhold-signature", text.trim()));
     let mut line = Line::default();
     let path = if check { "market/packages?check=true" } else { "market/packages" };
-    let published = client.post_watching(path, "application/wasm", signature, &wasm, |told| {
+    let published = client.post_watching(path, "application/wasm", signature, wasm, |told| {
         line.show(&format!("publishing: {}, {} s", cell(&told["stage"]), cell(&told["seconds"])));
     });
     line.end();
-    let published = published?;
-    out.show(&published, |p| {
+    published
+}
+
+/// Prints what was published, or could be.
+pub(crate) fn say(published: &Value, check: bool, out: Output) {
+    out.show(published, |p| {
         let how = match p["new"] == serde_json::json!(true) {
             true => "published",
             false if check => "can be published",
@@ -150,5 +162,4 @@ fn publish(path: &Path, key: &keys::KeyFrom, check: bool, client: &Client, out: 
             println!("  {}", cell(&skill["name"]));
         }
     });
-    Ok(())
 }

@@ -116,13 +116,40 @@ impl Host {
         trace: TraceId,
         depth: u8,
     ) -> Result<Context, Problem> {
-        let known = match self.auth.known.get(&sent.id).await {
-            Some(seen) => seen.value,
-            None => self.look_up_token(&sent.id, from).await?,
-        };
+        let known = self.token_seen(&sent.id, from).await?;
         // Compared even for an unknown id, so that the time does not tell which ids exist.
         let TokenHash(stored) = known.as_ref().map_or(TokenHash([0; 32]), |token| token.made.hash);
         let fits: bool = hash(sent.secret.expose_secret()).ct_eq(&stored).into();
+        self.context_of(known, fits, from, request, trace, depth)
+    }
+
+    /// Who a token is of whose secret was compared before, when the host signed that it was.
+    pub(crate) async fn authenticate_id(
+        &self,
+        id: &TokenId,
+        from: IpAddr,
+        request: RequestId,
+        trace: TraceId,
+        depth: u8,
+    ) -> Result<Context, Problem> {
+        let known = self.token_seen(id, from).await?;
+        self.context_of(known, true, from, request, trace, depth)
+    }
+
+    /// Notes that something came from there that authenticates nobody, and says how that is answered.
+    pub(crate) fn failed_authentication(&self, from: IpAddr) -> Problem {
+        self.auth.failures.note(from)
+    }
+
+    fn context_of(
+        &self,
+        known: Option<Arc<Token>>,
+        fits: bool,
+        from: IpAddr,
+        request: RequestId,
+        trace: TraceId,
+        depth: u8,
+    ) -> Result<Context, Problem> {
         let now = now_us();
         let token = known.ok_or_else(|| self.auth.failures.note(from))?;
         if let Some(why) = why_refused(&token, fits, now) {
@@ -139,6 +166,13 @@ impl Host {
             trace,
             depth,
         })
+    }
+
+    async fn token_seen(&self, id: &TokenId, from: IpAddr) -> Result<Option<Arc<Token>>, Problem> {
+        match self.auth.known.get(id).await {
+            Some(seen) => Ok(seen.value),
+            None => self.look_up_token(id, from).await,
+        }
     }
 
     async fn look_up_token(&self, id: &TokenId, from: IpAddr) -> Result<Option<Arc<Token>>, Problem> {

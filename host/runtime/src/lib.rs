@@ -20,6 +20,7 @@ mod kept;
 mod keys;
 mod leaks;
 mod market;
+pub mod oci;
 mod packages;
 mod problem;
 mod publishers;
@@ -113,6 +114,8 @@ pub struct Parts {
     pub index: IndexKeeping,
     /// What authenticates rows that decide what runs.
     pub authentic: Authentic,
+    /// Packages for OCI clients.
+    pub registry: oci::RegistrySettings,
 }
 
 /// What the marketplace asks for.
@@ -156,6 +159,7 @@ pub struct Host {
     usage: usage::Usage,
     metrics: Metrics,
     publications: packages::Publications,
+    registry: oci::Registry,
     under_way: kept::UnderWay,
     exports: audit::Exports,
     /// One verification of a chain at a time.
@@ -191,6 +195,7 @@ impl Host {
             usage: usage::Usage::default(),
             metrics: parts.metrics,
             publications: packages::Publications::default(),
+            registry: oci::Registry::new(parts.registry),
             under_way: kept::UnderWay::default(),
             exports: audit::Exports::default(),
             verifying: Semaphore::new(1),
@@ -201,6 +206,7 @@ impl Host {
         tokio::spawn(usage::keep(Arc::downgrade(&host)));
         tokio::spawn(index::keep(Arc::downgrade(&host)));
         tokio::spawn(upgrades::keep(Arc::downgrade(&host)));
+        tokio::spawn(oci::keep(Arc::downgrade(&host)));
         if let Some(changes) = changes {
             tokio::spawn(fresh::listen(Arc::downgrade(&host), changes));
         }
@@ -259,7 +265,9 @@ impl Host {
             }
         }
         if tokio::time::timeout(EXCHANGES, self.backends.tokens.idle()).await.is_err() {
-            tracing::warn!("an access token was being fetched when the host stopped; a refresh token may have to be put anew");
+            tracing::warn!(
+                "an access token was being fetched when the host stopped; a refresh token may have to be put anew"
+            );
         }
         self.tell_refused_at_the_end().await;
         self.write_usage_at_the_end().await;

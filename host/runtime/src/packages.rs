@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clawhold_capabilities::RunHost;
 use clawhold_marketplace::gate::{Faults, History, check_name, check_version};
 use clawhold_marketplace::names::Known;
+use clawhold_marketplace::oci::Facts;
 use clawhold_marketplace::publisher::{Expected, verify_package};
 use clawhold_marketplace::{Package as Read, SkillSpec, check_descriptors, read};
 use clawhold_sandbox::{Budget, Payer};
@@ -23,7 +24,7 @@ use tracing::Instrument;
 
 use crate::details::{Details, SealError};
 use crate::market::About;
-use crate::{Host, Problem, Signatures, Version};
+use crate::{Host, Problem, Signatures, Version, oci};
 
 /// A package is asked what it offers before anybody trusts it: with little time, little fuel and few host calls.
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
@@ -247,6 +248,16 @@ impl Host {
             return published_before(there, package.digest);
         }
         tx.publish(&publication, &wasm, counter).await?;
+        let documents = oci::documents(&Facts {
+            package: &publication.manifest.package,
+            digest: package.digest,
+            size: wasm.len() as u64,
+            imports: &package.imports,
+            exports: &package.exports,
+            published_us: publication.published_us,
+            signature: publication.signature.as_deref(),
+        });
+        tx.keep_oci_documents(name, version, &documents).await?;
         let index = self.verified_index()?;
         let shown = (version.pre.is_empty(), version);
         if index.versions(name).iter().all(|other| (other.version.pre.is_empty(), &other.version) < shown) {

@@ -44,6 +44,11 @@ const OFFERED_WASI: [&str; 22] = [
 /// The newest patch of WASI 0.2 that the engine's implementation knows. Older ones are parts of it.
 const WASI_PATCH: u32 = 12;
 
+/// Exports that are told of, and bytes of a name among them: the host calls one, and the others are for those who look
+/// a component up.
+const EXPORTS: usize = 100;
+const EXPORT_BYTES: usize = 200;
+
 /// The interface that a component must export.
 const HANDLER: &str = "clawhold:skill/handler@0.1.0";
 
@@ -125,6 +130,8 @@ fn offered_by_wasi(import: &str) -> bool {
 pub struct Prescan {
     /// The interfaces it imports.
     pub imports: Vec<String>,
+    /// The interfaces it exports, 100 of them at the most.
+    pub exports: Vec<String>,
     /// The contents of the custom section that was asked for.
     pub section: Option<Vec<u8>>,
 }
@@ -148,7 +155,8 @@ pub fn prescan(wasm: &[u8], section: &str) -> Result<Prescan, Refused> {
         return Err(Refused::CoreModule);
     }
     let malformed = |e: wasmparser::BinaryReaderError| Refused::Malformed(e.to_string());
-    let (mut imports, mut sections, mut handler, mut depth) = (Vec::new(), Vec::new(), false, 0_u32);
+    let (mut imports, mut exports, mut sections) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut handler, mut depth) = (false, 0_u32);
     let mut tally = Tally::default();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(malformed)?;
@@ -164,7 +172,11 @@ pub fn prescan(wasm: &[u8], section: &str) -> Result<Prescan, Refused> {
             }
             Payload::ComponentExportSection(reader) if depth == 0 => {
                 for export in reader {
-                    handler |= export.map_err(malformed)?.name.name == HANDLER;
+                    let name = export.map_err(malformed)?.name.name;
+                    handler |= name == HANDLER;
+                    if exports.len() < EXPORTS && name.len() <= EXPORT_BYTES {
+                        exports.push(name.to_owned());
+                    }
                 }
             }
             Payload::CustomSection(custom) if depth == 0 && custom.name() == section => {
@@ -182,7 +194,7 @@ pub fn prescan(wasm: &[u8], section: &str) -> Result<Prescan, Refused> {
     if sections.len() > 1 {
         return Err(Refused::Section { name: section.to_owned(), count: sections.len() });
     }
-    Ok(Prescan { imports, section: sections.pop() })
+    Ok(Prescan { imports, exports, section: sections.pop() })
 }
 
 #[cfg(test)]
@@ -234,6 +246,7 @@ mod tests {
             (export "clawhold:skill/handler@0.1.0" (instance $i)))"#;
         let seen = prescan(&wat::parse_str(text).unwrap(), "x").unwrap();
         assert_eq!(seen.wasi(), Some("wasi:io/poll@0.2.6"));
+        assert_eq!(seen.exports, ["clawhold:skill/handler@0.1.0"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `clawhold market`
 
+mod import;
+
 use clap::{Args, Subcommand};
 use clawhold_tenancy::PackageName;
 use serde_json::{Value, json};
@@ -84,6 +86,11 @@ pub(crate) enum Market {
         /// `publisher/name@version`.
         package: Pinned,
     },
+    /// Pull a package from another OCI registry, check it, and publish it here. Needs a publisher's token.
+    #[command(
+        after_help = "Example:\n  clawhold market import oci://ghcr.io/northwind/crm:1.4.0\n  clawhold market import --dry-run oci://ghcr.io/northwind/crm:1.4.0"
+    )]
+    Import(import::Import),
 }
 
 #[derive(Args)]
@@ -150,6 +157,7 @@ impl Market {
                 let why = Why { package, advisory: String::new(), dry_run: false };
                 set(client, out, "active", why)?;
             }
+            Self::Import(import) => import.run(client, out)?,
         }
         Ok(())
     }

@@ -125,6 +125,7 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
         (10, "secret versions", include_str!("../../migrations/0010_secret_versions.sql")),
         (12, "secret claims", include_str!("../../migrations/0012_secret_claims.sql")),
         (14, "market", include_str!("../../migrations/0014_market.sql")),
+        (16, "oci", include_str!("../../migrations/0016_oci.sql")),
     ];
     let migrations = migrations
         .into_iter()

@@ -11,6 +11,7 @@ mod hostile;
 mod isolation;
 mod keys;
 mod market;
+mod oci;
 mod once;
 mod openapi;
 mod publish;

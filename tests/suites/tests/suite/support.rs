@@ -247,7 +247,10 @@ impl Api {
             request = request.header(*name, *value);
         }
         let answer = self.sent(request, body);
-        self.described().check(method, path, &answer);
+        // The OCI registry is of another contract, which its own clients check.
+        if !path.starts_with("/v2/") {
+            self.described().check(method, path, &answer);
+        }
         // Nor about what is granted to whom.
         if (method, path, answer.status) == ("POST", "/v1/market/packages", 201) {
             self.grant(answer.body["name"].as_str().unwrap(), "tier:standard", "*").ok();
