@@ -110,6 +110,7 @@ impl From<Problem> for RegistryProblem {
     fn from(problem: Problem) -> Self {
         match problem {
             Problem::Package(why) => Self::new(RegistryCode::ManifestInvalid, why),
+            Problem::Faults(faults) => Self::new(RegistryCode::ManifestInvalid, faults.to_string()),
             Problem::Conflict(why) => Self::new(RegistryCode::Denied, why),
             other => Self::Other(other),
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clawhold_capabilities::{Journal, Leaks};
 use clawhold_cli::config::Config;
 use clawhold_cli::serve;
+use clawhold_runtime::oci::RegistryProblem;
 use clawhold_runtime::{BearerToken, Details, MadeToken, Problem, StoreKeys, StoreRows};
 use clawhold_secret_store::keys::{DataKey, DataKeys, KeyRing as _};
 use clawhold_secret_store::local::{LocalSecrets, MasterKey};
@@ -321,6 +322,8 @@ fn errors_of_a_store(shown: &mut Shown, test: &TestHost) {
         let other = opened(elsewhere.path()).0.get(&tenant, &name).await.unwrap_err();
         assert!(matches!(other, SecretError::OtherKey { .. } | SecretError::Damaged { .. }), "{other}");
         shown.error(&other);
+        shown.error(&RegistryProblem::from(Problem::from(other)));
+        let other = opened(elsewhere.path()).0.get(&tenant, &name).await.unwrap_err();
         shown.error(&Problem::from(other));
         (store, secrets, details)
     });
