@@ -91,17 +91,21 @@ fn import(desk: &Desk, arguments: &[&str]) -> Output {
 fn a_package_goes_from_one_host_to_another() {
     let (from, to) = (Desk::new(), Desk::new());
     let _serving = [from.serve("clawhold serve --dev"), to.serve("clawhold serve --dev")];
-    let token = |desk: &Desk, arguments: &[&str]| {
+    let token = |desk: &Desk| {
         let operator = std::fs::read_to_string(desk.folder.path().join(".clawhold/operator.token")).unwrap();
-        let made = desk.command("clawhold").args(arguments).env("CLAWHOLD_TOKEN", operator.trim()).output().unwrap();
+        let done = |line: &str| {
+            let mut command = desk.command("clawhold");
+            command.args(line.split(' ')).env("CLAWHOLD_TOKEN", operator.trim()).output().unwrap()
+        };
+        done("publisher add guests");
+        let made = done("token create --publisher guests --role publisher --name ci");
         text(&made)
             .split_whitespace()
             .find(|word| word.starts_with("clw_"))
             .unwrap_or_else(|| panic!("{}", text(&made)))
             .to_owned()
     };
-    let publisher = ["token", "create", "--publisher", "guests", "--role", "publisher", "--name", "ci"];
-    let (there, here) = (token(&from, &publisher), token(&to, &publisher));
+    let (there, here) = (token(&from), token(&to));
     std::fs::write(from.folder.path().join("polite.wasm"), polite()).unwrap();
     let published = from
         .command("clawhold")

@@ -189,9 +189,9 @@ fn a_push_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
         ),
         (
             push("another publisher's repository", |p, _| p.to = "northwind/polite/manifests/1.0.0"),
-            403,
-            "DENIED",
-            "a token of its publisher",
+            404,
+            "NAME_UNKNOWN",
+            "not for this token",
         ),
         (
             push("a repository that is no package", |p, _| p.to = "guests/..%2fpolite/manifests/1.0.0"),
@@ -231,7 +231,8 @@ fn a_push_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
         let refused = test.ask_with(&[("content-type", media_type)], "PUT", &path, &publisher, Some(&manifest));
         assert_eq!((refused.status, code(&refused)), (status, expected), "{wrong}: {}", refused.body);
         assert!(message(&refused).contains(says), "{wrong}: {}", refused.body);
-        assert!(message(&refused).contains("; "), "{wrong} does not say what to do: {}", refused.body);
+        let remedy = message(&refused).contains("; ") || message(&refused).contains("\n   ");
+        assert!(remedy, "{wrong} does not say what to do: {}", refused.body);
         assert_eq!(test.get("/v1/market/packages/guests/polite", &publisher).status, 404, "{wrong}");
         // Of a manifest that cannot be read nobody knows which blobs it meant: they wait until their time is over. One that
         // can be read takes them along.
@@ -332,7 +333,7 @@ fn an_upload_that_is_not_in_order_is_refused() {
             "BLOB_UPLOAD_UNKNOWN",
         ),
         ("the upload of another repository", "PATCH", &publisher, elsewhere, "blob", 404, "BLOB_UPLOAD_UNKNOWN"),
-        ("another publisher's upload", "PATCH", &other, upload, "blob", 403, "DENIED"),
+        ("another publisher's upload", "PATCH", &other, upload, "blob", 404, "NAME_UNKNOWN"),
         ("another publisher's upload as one's own", "PATCH", &other, of_other, "blob", 404, "BLOB_UPLOAD_UNKNOWN"),
     ];
     for (wrong, method, token, path, body, status, expected) in asked {
