@@ -91,28 +91,15 @@ fn import(desk: &Desk, arguments: &[&str]) -> Output {
 fn a_package_goes_from_one_host_to_another() {
     let (from, to) = (Desk::new(), Desk::new());
     let _serving = [from.serve("clawhold serve --dev"), to.serve("clawhold serve --dev")];
-    let token = |desk: &Desk| {
+    // Each host knows the publisher by another key.
+    let author = |desk: &Desk| {
         let operator = std::fs::read_to_string(desk.folder.path().join(".clawhold/operator.token")).unwrap();
-        let done = |line: &str| {
-            let mut command = desk.command("clawhold");
-            command.args(line.split(' ')).env("CLAWHOLD_TOKEN", operator.trim()).output().unwrap()
-        };
-        done("publisher add guests");
-        let made = done("token create --publisher guests --role publisher --name ci");
-        text(&made)
-            .split_whitespace()
-            .find(|word| word.starts_with("clw_"))
-            .unwrap_or_else(|| panic!("{}", text(&made)))
-            .to_owned()
+        desk.publisher(operator.trim(), "guests")
     };
-    let (there, here) = (token(&from), token(&to));
+    let (there, here) = (author(&from), author(&to));
     std::fs::write(from.folder.path().join("polite.wasm"), polite()).unwrap();
-    let published = from
-        .command("clawhold")
-        .args(["skill", "publish", "polite.wasm"])
-        .env("CLAWHOLD_TOKEN", &there)
-        .output()
-        .unwrap();
+    let publish = ["skill", "publish", "polite.wasm", "--key", "guests.pem"];
+    let published = from.command("clawhold").args(publish).env("CLAWHOLD_TOKEN", &there).output().unwrap();
     assert!(published.status.success(), "{}", text(&published));
 
     let source = format!("oci://{}/guests/polite:1.0.0", from.listen);
@@ -127,18 +114,21 @@ fn a_package_goes_from_one_host_to_another() {
     let checked: Value = serde_json::from_slice(&tried.stdout).unwrap_or_else(|_| panic!("{}", text(&tried)));
     assert_eq!((&checked["name"], &checked["version"]), (&json!("guests/polite"), &json!("1.0.0")));
     assert!(checked["published"].is_null());
-    let done = import(&[], &there);
+    let unsigned = import(&[], &there);
+    assert!(text(&unsigned).contains("is not signed"), "its own publisher's signature is wanted: {}", text(&unsigned));
+    let done = import(&["--key", "guests.pem"], &there);
     let digest = Digest::of(&polite()).to_string();
     for part in [
         "guests/polite 1.0.0\n",
         &format!("component  {digest}"),
         "as the manifest says",
-        "signature  none",
+        "signature  by the key ",
+        "which counts at its source alone",
         "guests/polite 1.0.0 published",
     ] {
         assert!(text(&done).contains(part), "{part:?} is not in {}", text(&done));
     }
-    assert!(text(&import(&[], &there)).contains("was published before, the very same"));
+    assert!(text(&import(&["--key", "guests.pem"], &there)).contains("was published before, the very same"));
 }
 
 #[test]
