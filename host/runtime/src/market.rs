@@ -145,16 +145,12 @@ impl Host {
         };
         let rows = self.store.system("list packages").await?.packages(listed, words, after, limit).await?;
         let next = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.name.clone());
-        let granted = match &viewer {
-            Viewer::Tenant(tenant) => {
-                let from = rows.first().map(|first| first.name.clone());
-                self.store
-                    .system("list grants")
-                    .await?
-                    .granted_between(tenant, &tier, from.as_ref(), rows.last().map(|row| &row.name))
-                    .await?
-            }
-            _ => Vec::new(),
+        let (granted, installed) = match (&viewer, rows.first(), rows.last()) {
+            (Viewer::Tenant(tenant), Some(first), Some(last)) => (
+                self.store.system("list grants").await?.granted_between(tenant, &tier, &first.name, &last.name).await?,
+                self.store.tenant(tenant).await?.installed_between(&first.name, &last.name).await?,
+            ),
+            _ => (Vec::new(), Vec::new()),
         };
         let index = self.verified_index()?;
         let mut found = Vec::with_capacity(rows.len());
@@ -181,11 +177,7 @@ impl Host {
                 about
             };
             let (version, status) = (newest.version.clone(), newest.status);
-            let installed = match &viewer {
-                Viewer::Tenant(tenant) => self.store.tenant(tenant).await?.install(&row.name).await?,
-                _ => None,
-            };
-            let installed = installed.map(|install| install.put.version);
+            let installed = installed.iter().find(|(package, _)| *package == row.name).map(|(_, version)| version.clone());
             found.push(Summary { name: row.name, created_us: row.created_us, version, status, about, installed });
         }
         if !words.is_empty() {

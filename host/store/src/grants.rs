@@ -91,14 +91,14 @@ impl<M> SystemTx<M> {
         &mut self,
         tenant: &TenantId,
         tier: &str,
-        from: Option<&PackageName>,
-        to: Option<&PackageName>,
+        from: &PackageName,
+        to: &PackageName,
     ) -> Result<Vec<GrantRow>, StoreError> {
         sqlx::query("SELECT * FROM grants WHERE grantee IN ($1, $2) AND package >= $3 AND package <= $4")
             .bind(format!("tenant:{tenant}"))
             .bind(format!("tier:{tier}"))
-            .bind(from.map_or("", PackageName::as_str))
-            .bind(to.map_or("", PackageName::as_str))
+            .bind(from.as_str())
+            .bind(to.as_str())
             .fetch_all(&mut *self.tx)
             .await
             .map_err(failed("list what is granted to a tenant"))?

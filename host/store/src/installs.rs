@@ -126,6 +126,27 @@ impl<M> TenantTx<M> {
             .collect()
     }
 
+    /// The versions of what is installed, of packages from one to another.
+    pub async fn installed_between(
+        &mut self,
+        from: &PackageName,
+        to: &PackageName,
+    ) -> Result<Vec<(PackageName, Version)>, StoreError> {
+        sqlx::query("SELECT package, version FROM installs WHERE tenant_id = $1 AND package >= $2 AND package <= $3")
+            .bind(self.tenant.as_str())
+            .bind(from.as_str())
+            .bind(to.as_str())
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list what is installed"))?
+            .iter()
+            .map(|row| {
+                let fields = Fields::of("installs", row);
+                Ok((fields.id("package")?, fields.id("version")?))
+            })
+            .collect()
+    }
+
     /// Installs that follow new versions by themselves, by package.
     pub async fn following(&mut self) -> Result<Vec<Install>, StoreError> {
         sqlx::query("SELECT * FROM installs WHERE tenant_id = $1 AND channel <> 'pinned' ORDER BY package")

@@ -8,6 +8,7 @@ mod cold;
 mod egress;
 mod invoke;
 mod many;
+mod market;
 mod neighbour;
 mod noise;
 mod over_http;
@@ -61,7 +62,7 @@ fn rounded(value: f64) -> f64 {
 
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHMARKS: [Benchmark; 17] = [
+const BENCHMARKS: [Benchmark; 19] = [
     (&["P1", "P1raw", "P1kept", "P1rawkept", "P1inv"], invoke::measure),
     (&["P1b", "P1bc"], invoke::metering),
     (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
@@ -79,6 +80,8 @@ const BENCHMARKS: [Benchmark; 17] = [
     (&["P11", "P11skill", "P11new", "P11hyper"], egress::request),
     (&["P12", "P12build"], egress::leaks),
     (&["P13"], egress::secret),
+    (&["P14"], market::revocation),
+    (&["P15", "P15few", "P15flat"], market::listing),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! What each resource promises.
 
-use clawhold_store::{Conflict, NewToken, Published, RunWriter, SealedSecret, Store, StoreError, TenantState};
+use clawhold_store::{Conflict, Listed, NewToken, Published, RunWriter, SealedSecret, Store, StoreError, TenantState};
 use clawhold_tenancy::{Digest, Role, RunId, Scope};
 
 use crate::support::{event, id, install, publication, publish, put, record, run, tenant, token};
@@ -310,7 +310,7 @@ pub(crate) async fn lists_go_on_where_the_last_page_ended(store: &Store) {
         install(store, &aa, package, &[&package.replace('/', ".")]).await;
     }
     let mut tx = store.system("package.list").await.unwrap();
-    assert_eq!(tx.packages(Some(&id("northwind/aa")), 9).await.unwrap()[0].name, id("northwind/bb"));
+    assert_eq!(tx.packages(Listed::All, &[], Some(&id("northwind/aa")), 9).await.unwrap()[0].name, id("northwind/bb"));
     let newest = tx.versions(&id("northwind/aa"), None, 1).await.unwrap().remove(0);
     assert_eq!(newest.published.manifest.package.version.to_string(), "1.1.0");
     let older = tx.versions(&id("northwind/aa"), Some(newest.number), 9).await.unwrap();
