@@ -177,7 +177,8 @@ impl Host {
                 about
             };
             let (version, status) = (newest.version.clone(), newest.status);
-            let installed = installed.iter().find(|(package, _)| *package == row.name).map(|(_, version)| version.clone());
+            let installed =
+                installed.iter().find(|(package, _)| *package == row.name).map(|(_, version)| version.clone());
             found.push(Summary { name: row.name, created_us: row.created_us, version, status, about, installed });
         }
         if !words.is_empty() {

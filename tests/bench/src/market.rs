@@ -133,8 +133,11 @@ async fn revoked(one: &Arc<Host>, other: &Arc<Host>, tenant: &TenantId) -> anyho
 
 pub(crate) fn listing() -> anyhow::Result<Vec<Figure>> {
     let database = database()?;
-    fill(&database, "market.sql", &format!(
-        r#"INSERT INTO publishers SELECT 'publisher-' || n, NULL, '[]', 1, 'bench' FROM generate_series(0, 99) n;
+    fill(
+        &database,
+        "market.sql",
+        &format!(
+            r#"INSERT INTO publishers SELECT 'publisher-' || n, NULL, '[]', 1, 'bench' FROM generate_series(0, 99) n;
         INSERT INTO packages SELECT 'publisher-' || n % 100 || '/package-' || n, 1, 1, '1.0.0',
             '{{"description":"Looks up accounts","skills":["a.b"],"hosts":["api.example.com"],"secrets":["token"],"wasi":false,"signed":true}}',
             'publisher-' || n % 100 || '/package-' || n || ' looks up accounts a.b' FROM generate_series(1, {PACKAGES}) n;
@@ -144,7 +147,8 @@ pub(crate) fn listing() -> anyhow::Result<Vec<Figure>> {
             FROM generate_series(1, {PACKAGES}) n;
         INSERT INTO tenants (id, tier, state, created_us) SELECT 'tenant-' || n, 'standard', 'active', 1 FROM generate_series(1, {TENANTS}) n;
         "#
-    ))?;
+        ),
+    )?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
     let host = runtime.block_on(host(folder.path(), &yaml(&database)))?;
@@ -162,7 +166,13 @@ pub(crate) fn listing() -> anyhow::Result<Vec<Figure>> {
         }
         if id == "P15" {
             let flat = rounds.iter().zip(&alone).map(|(many, few)| many / few).collect();
-            figures.push(Figure { id: "P15flat", name: "the same ÷ with 10 tenants", unit: "ratio", target: "~ 1", rounds: flat });
+            figures.push(Figure {
+                id: "P15flat",
+                name: "the same ÷ with 10 tenants",
+                unit: "ratio",
+                target: "~ 1",
+                rounds: flat,
+            });
         } else {
             alone.clone_from(&rounds);
         }
