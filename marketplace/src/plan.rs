@@ -69,9 +69,12 @@ pub enum PlanError {
 }
 
 impl Narrowing {
-    fn narrow(&self, policy: &mut Policy) -> Result<(), PlanError> {
+    /// What was left out before may be left out again, though a newer version asks for it no more.
+    fn narrow(&self, policy: &mut Policy, before: Option<&Self>) -> Result<(), PlanError> {
         let asks: BTreeSet<String> = policy.http.iter().map(|rule| rule.host.to_string()).collect();
-        if let Some(host) = self.without_hosts.iter().find(|host| !asks.contains(*host)) {
+        let is_known =
+            |host: &String| asks.contains(host) || before.is_some_and(|before| before.without_hosts.contains(host));
+        if let Some(host) = self.without_hosts.iter().find(|host| !is_known(host)) {
             let asks = if asks.is_empty() { "none".to_owned() } else { Vec::from_iter(asks).join(", ") };
             return Err(PlanError::Host { host: host.clone(), asks });
         }
@@ -90,6 +93,8 @@ pub struct Choice<'a> {
     pub reveal: &'a BTreeSet<SecretName>,
     /// What it gets less of.
     pub narrowing: &'a Narrowing,
+    /// What it got less of until now.
+    pub narrowed: Option<&'a Narrowing>,
 }
 
 /// Works out what an install of this manifest with this choice would allow, and what of it is new against the
@@ -102,9 +107,9 @@ pub fn plan(
     ceiling: &RunLimits,
     current: Option<&Policy>,
 ) -> Result<Plan, PlanError> {
-    let Choice { settings, reveal, narrowing } = choice;
+    let Choice { settings, reveal, narrowing, narrowed } = choice;
     let mut policy = Policy::from_manifest(manifest, settings, reveal, ceiling)?;
-    narrowing.narrow(&mut policy)?;
+    narrowing.narrow(&mut policy, narrowed)?;
     // The code and the settings are part of what is accepted, and so is who accepts it: the same rights for another
     // component, another price list or another tenant are another question.
     let consent =
@@ -193,7 +198,12 @@ mod tests {
             &"acme-corp".parse().unwrap(),
             manifest,
             digest,
-            Choice { settings: &serde_json::json!({}), reveal: &BTreeSet::new(), narrowing: &Narrowing::default() },
+            Choice {
+                settings: &serde_json::json!({}),
+                reveal: &BTreeSet::new(),
+                narrowing: &Narrowing::default(),
+                narrowed: None,
+            },
             &ceiling,
             current,
         )
@@ -228,7 +238,7 @@ mod tests {
         let manifest = manifest(&format!("{HTTP}{MORE}"));
         let of = |narrowing: &Narrowing| {
             let (settings, reveal) = (serde_json::json!({}), BTreeSet::new());
-            let choice = Choice { settings: &settings, reveal: &reveal, narrowing };
+            let choice = Choice { settings: &settings, reveal: &reveal, narrowing, narrowed: None };
             plan(&tenant, &manifest, digest, choice, &ceiling, None)
         };
         let whole = of(&Narrowing::default()).unwrap();
@@ -240,6 +250,9 @@ mod tests {
         assert_eq!(narrowed.policy.limits.wall_ms, whole.policy.limits.wall_ms, "more than is asked for is no less");
         assert_ne!(narrowed.consent, whole.consent);
         let unknown = Narrowing { without_hosts: BTreeSet::from(["api.example.org".to_owned()]), ..less };
+        let (settings, reveal) = (serde_json::json!({}), BTreeSet::new());
+        let again = Choice { settings: &settings, reveal: &reveal, narrowing: &unknown, narrowed: Some(&unknown) };
+        assert!(plan(&tenant, &manifest, digest, again, &ceiling, None).is_ok(), "it was left out before");
         let said = of(&unknown).unwrap_err().to_string();
         assert_eq!(said, "the package asks for no host api.example.org; it asks for api.example.com, evil.example.com");
     }

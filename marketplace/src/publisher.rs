@@ -103,7 +103,7 @@ pub enum SignatureRefused {
     },
     /// Nobody knows the key.
     #[error(
-        "the publisher has no key {0}; sign with a registered key, or add this one with `clawhold publisher key add`"
+        "the publisher has no key {0}; sign with a registered key, or add this one with `clawhold publisher add-key`"
     )]
     UnknownKey(KeyId),
     /// The key is for later.

@@ -41,6 +41,11 @@ impl<T> Clone for Seen<T> {
 pub(crate) struct Believed(pub(crate) Arc<Fresh>);
 
 impl Fresh {
+    /// Something is other than it was.
+    pub(crate) fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// To be called before reading; gives what is kept of it.
     pub(crate) fn begin<T>(&self) -> impl FnOnce(Option<Arc<T>>) -> Seen<T> + use<T> {
         let at = self.changes.load(Ordering::SeqCst);
@@ -86,6 +91,10 @@ pub(crate) async fn listen(host: Weak<Host>, mut changes: clawhold_store::Change
                 if let Err(problem) = host.read_index().await {
                     tracing::debug!(%problem, "the index that another host has changed could not be read");
                 }
+            }
+            Change::Publishers => {
+                host.fresh.note_change();
+                host.resolved.forget_all();
             }
             Change::Installs(id) => {
                 host.fresh.changes.fetch_add(1, Ordering::SeqCst);

@@ -22,6 +22,9 @@ impl Host {
     ) -> Result<GrantRow, Problem> {
         let package = permit.resource();
         self.require_grantable(package).await?;
+        if let Grantee::Tier(tier) = to {
+            self.require_tier(tier.as_str())?;
+        }
         if let Grantee::Tenant(tenant) = to {
             // A publisher must not find out which tenants there are.
             let there = self.store.system("look up a tenant").await?.tenant(tenant).await?.is_some();

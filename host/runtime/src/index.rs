@@ -186,6 +186,10 @@ impl Host {
         let revoked = now.entries().iter().filter(|entry| entry.status.cancels()).map(|entry| entry.digest);
         self.sandbox.withdraw(revoked);
         let changed = before.map_or_else(Vec::new, |before| now.changes_since(before));
+        if !changed.is_empty() {
+            // What is being looked up just now may be from before.
+            self.fresh.note_change();
+        }
         for change in changed {
             if let Some(entry) = change.is.or(change.was) {
                 self.resolved.forget_package(&entry.package);

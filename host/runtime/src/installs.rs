@@ -245,11 +245,17 @@ impl Host {
             let detail = format!("the package does not ask to read the secret {unasked}; leave it out");
             return Err(Problem::invalid("reveal", detail));
         }
+        let narrowed = current.as_ref().and_then(|install| serde_json::from_str(&install.put.narrowing).ok());
         let plan = plan(
             tenant,
             manifest,
             version.digest,
-            Choice { settings: &ask.settings, reveal: &ask.reveal, narrowing: &ask.narrowing },
+            Choice {
+                settings: &ask.settings,
+                reveal: &ask.reveal,
+                narrowing: &ask.narrowing,
+                narrowed: narrowed.as_ref(),
+            },
             &self.ceiling,
             current.as_ref().map(|install| &install.put.policy),
         )

@@ -200,7 +200,7 @@ impl Host {
             let described = self.describe(&wasm, &package.manifest.limits(), payer, stage).await;
             if let Err(Problem::Package(why)) = &described {
                 // What is refused leaves nothing behind, or a publisher could fill the disk with it.
-                self.sandbox.discard(package.digest).await;
+                self.discard(package.digest).await;
                 faults.check(Err::<(), _>(why));
             }
             match described {
@@ -211,7 +211,7 @@ impl Host {
             Vec::new()
         };
         if let Err(faults) = faults.into_result() {
-            self.sandbox.discard(package.digest).await;
+            self.discard(package.digest).await;
             return Err(Problem::Faults(faults));
         }
         let done = PublishedPackage {
@@ -222,7 +222,7 @@ impl Host {
             new: !check,
         };
         if check {
-            self.sandbox.discard(package.digest).await;
+            self.discard(package.digest).await;
             return Ok(done);
         }
         stage.send_replace(Stage::Storing);
@@ -274,6 +274,13 @@ impl Host {
         tx.commit(event).await?;
         self.read_index().await?;
         Ok(done)
+    }
+
+    /// Takes back what compiling a package has left, unless tenants use that very file.
+    async fn discard(&self, digest: Digest) {
+        if self.index.state().is_none_or(|index| index.by_digest(&digest).is_none()) {
+            self.sandbox.discard(digest).await;
+        }
     }
 
     /// What is wrong with a package, as far as it is known without running anything of it.

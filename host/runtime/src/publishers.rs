@@ -180,6 +180,7 @@ impl Host {
         let detail = json!({ "key": key.to_string(), "at_us": at_us, "earlier": earlier });
         let done = self.put_keys(cx, permit.action(), &there, keys, &detail, keep).await?;
         // What it signed is looked at again when it is loaded.
+        self.fresh.note_change();
         self.resolved.forget_all();
         Ok(done)
     }

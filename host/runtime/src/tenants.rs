@@ -76,7 +76,7 @@ impl Host {
         Ok(tenant)
     }
 
-    fn require_tier(&self, tier: &str) -> Result<(), Problem> {
+    pub(crate) fn require_tier(&self, tier: &str) -> Result<(), Problem> {
         let rules = self.quotas.rules();
         if rules.is_tier(tier) {
             return Ok(());

@@ -3,6 +3,7 @@
 use clawhold_tenancy::{PackageName, Publisher, TenantId};
 use sqlx::any::AnyRow;
 
+use crate::driver::{self, Change};
 use crate::error::failed;
 use crate::fields::Fields;
 use crate::{StoreError, SystemTx, Write};
@@ -154,6 +155,7 @@ impl SystemTx<Write> {
             .execute(&mut *self.tx)
             .await
             .map_err(failed("change a publisher's keys"))?;
+        driver::tell(&mut self.tx, &Change::Publishers).await?;
         Ok(done.rows_affected() > 0)
     }
 

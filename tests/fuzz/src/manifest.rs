@@ -330,7 +330,7 @@ impl Parser {
             return Err("its policy is not read back as it was kept".to_owned());
         }
         reaches(&policy)?;
-        let choice = Choice { settings: &settings, reveal: &all, narrowing: &Narrowing::default() };
+        let choice = Choice { settings: &settings, reveal: &all, narrowing: &Narrowing::default(), narrowed: None };
         let plan = plan(&self.tenant, manifest, Digest::of(b"x"), choice, &ceiling, Some(&careful))
             .map_err(|e| format!("it makes no plan: {e}"))?;
         let reads = plan.adds.iter().filter(|right| right.contains("read the value")).count();

@@ -62,6 +62,11 @@ impl Publisher {
                 said(&why)?;
                 return if why.contains("crashed over it") { Err(why) } else { Ok(stage(&why)) };
             }
+            Err(Problem::Faults(faults)) => {
+                let why = faults.to_string();
+                said(&why)?;
+                return if why.contains("crashed over it") { Err(why) } else { Ok(stage(&faults.said()[0].what)) };
+            }
             Err(Problem::Conflict(why)) => {
                 said(&why)?;
                 return Ok("publish: that version is there".to_owned());

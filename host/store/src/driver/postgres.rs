@@ -65,7 +65,7 @@ pub(super) fn shown(url: &str) -> String {
     let (user, server) = rest.rsplit_once('@').map_or(("", rest), |(user, server)| (user, server));
     let (server, path) = server.split_once('/').unwrap_or((server, ""));
     let path = path.split('?').next().unwrap_or_default();
-    let is_clear = !user.contains(['/', '?', '#', '@']) && plain(server) && plain(path);
+    let is_clear = !user.contains(['/', '?', '#']) && plain(server) && plain(path);
     // Without an `@` a name and a password look like a server and its port.
     let is_server = server.rsplit_once(':').is_none_or(|(_, port)| port.ends_with(']') || port.parse::<u16>().is_ok());
     match (is_clear && is_server, user.is_empty()) {
@@ -225,7 +225,13 @@ mod tests {
     fn an_address_is_shown_without_its_password() {
         assert_eq!(shown("postgres://app:p@ss@db.example.com/x"), "postgres://…@db.example.com/x");
         assert_eq!(shown("postgresql://127.0.0.1:5432/x"), "postgresql://127.0.0.1:5432/x");
-        assert_eq!(shown("postgres://db.example.com/x?user=a&password=secret@x"), "postgres://db.example.com/x");
-        assert_eq!(shown("postgres:what"), "postgres:…");
+        assert_eq!(shown("postgres://db.example.com/x?user=a&password=secret"), "postgres://db.example.com/x");
+        // What reads in two ways is not shown.
+        for unclear in
+            ["postgres://db.example.com/x?user=a&password=secret@x", "postgres://app:secret", "postgres://a:s/t@db/x"]
+        {
+            assert_eq!(shown(unclear), "postgres://…", "{unclear}");
+        }
+        assert_eq!(shown("app:secret@db.example.com/x"), "(an address)");
     }
 }

@@ -35,6 +35,8 @@ pub enum Change {
     Installs(String),
     /// What becomes of a package's versions is another.
     Index,
+    /// A publisher's keys are others.
+    Publishers,
 }
 
 /// Changes as they come.
@@ -100,6 +102,7 @@ fn read(payload: &str) -> Option<Change> {
         ("tenant", id) => Some(Change::Tenant(id.to_owned())),
         ("installs", id) => Some(Change::Installs(id.to_owned())),
         ("index", _) => Some(Change::Index),
+        ("publishers", _) => Some(Change::Publishers),
         _ => None,
     }
 }
@@ -111,6 +114,7 @@ pub(in crate::driver) async fn tell(connection: &mut AnyConnection, change: &Cha
         Change::Tenant(id) => format!("tenant {id}"),
         Change::Installs(id) => format!("installs {id}"),
         Change::Index => "index -".to_owned(),
+        Change::Publishers => "publishers -".to_owned(),
         Change::Listening | Change::Deaf => return Ok(()),
     };
     sqlx::query("SELECT pg_notify($1, $2)")
