@@ -70,10 +70,7 @@ impl<A: Action> Resource<A> for Publisher {
     }
 
     fn permit(cx: &Context, path: &HashMap<String, String>) -> Result<Permit<A, Self>, Refusal> {
-        // What is published names itself; a path with a package's name in it is looked at by whoever publishes.
-        let Some(named) = path.get("publisher").filter(|_| !path.contains_key("name")) else {
-            return cx.permit_publisher::<A>();
-        };
+        let Some(named) = path.get("publisher") else { return cx.permit_publisher::<A>() };
         cx.permit_of_publisher::<A>(&named.parse().map_err(|_| Refusal::Elsewhere)?)
     }
 }

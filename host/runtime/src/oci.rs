@@ -151,16 +151,20 @@ impl Host {
         }
         let is_tenant = matches!(cx.scope, Scope::Tenant(_));
         let good = seen.into_iter().filter(|entry| entry.status.may_run() || !is_tenant);
-        let mut numbers: Vec<(String, Number)> = good
-            .map(|entry| (entry.version.to_string(), entry.version))
-            .filter(|(text, _)| text.as_str() > after)
-            .collect();
-        numbers.sort_unstable();
-        numbers.truncate(limit as usize);
-        let full = numbers.len() == limit as usize;
-        let next = numbers.last().filter(|_| full).map(|(text, _)| text.clone());
-        Ok((numbers.into_iter().map(|(_, number)| number).collect(), next))
+        Ok(page(good.map(|entry| entry.version), after, limit))
     }
+}
+
+/// The part of a list behind `after`, in the order of the numbers' text, at most `limit`, and where it goes on.
+fn page(numbers: impl Iterator<Item = Number>, after: &str, limit: u32) -> (Vec<Number>, Option<String>) {
+    let mut texts: Vec<_> =
+        numbers.map(|number| (number.to_string(), number)).filter(|(text, _)| **text > *after).collect();
+    texts.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = texts.len() > limit;
+    texts.truncate(limit);
+    let next = texts.last().filter(|_| more).map(|(text, _)| text.clone());
+    (texts.into_iter().map(|(_, number)| number).collect(), next)
 }
 
 impl Host {
@@ -284,6 +288,24 @@ pub(crate) fn documents(facts: &Facts<'_>) -> [OciDocument; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ten_thousand_tags_come_in_pages_in_the_order_of_their_text() {
+        let all = || (0..10_000).rev().map(|n| Number::new(2, 0, n));
+        let (mut tags, mut pages, mut after) = (Vec::new(), 0, Some(String::new()));
+        while let Some(from) = after {
+            let (numbers, next) = page(all(), &from, TAGS);
+            tags.extend(numbers.iter().map(ToString::to_string));
+            (pages, after) = (pages + 1, next);
+        }
+        assert_eq!((tags.len(), pages), (10_000, 10), "the last full page knows that it is the last");
+        assert!(tags.is_sorted());
+        tags.dedup();
+        assert_eq!(tags.len(), 10_000);
+        assert_eq!(page(all(), "", 0), (vec![], None), "as the specification has it");
+        assert_eq!(page(all(), "3", 5), (vec![], None));
+        assert_eq!(page(all(), "2.0.9998", 5), (vec![Number::new(2, 0, 9_999)], None));
+    }
 
     #[test]
     fn a_reference_has_one_spelling() {

@@ -1,4 +1,4 @@
-//! What OCI clients ask for of published versions: documents and components by digest, and the numbers as tags.
+//! What OCI clients ask for of published versions: documents and components by digest.
 
 use clawhold_tenancy::{Digest, PackageName};
 use semver::Version as Number;
@@ -94,25 +94,6 @@ impl<M> SystemTx<M> {
             _ => return Err(fields.corrupt("kind", "not manifest or config")),
         };
         Ok(Some((fields.id("version")?, named)))
-    }
-
-    /// The numbers of a package's versions behind `after`, in the order of their text, at most `limit`.
-    pub async fn version_numbers(
-        &mut self,
-        package: &PackageName,
-        after: &str,
-        limit: u32,
-    ) -> Result<Vec<Number>, StoreError> {
-        sqlx::query("SELECT version FROM versions WHERE package = $1 AND version > $2 ORDER BY version LIMIT $3")
-            .bind(package.as_str())
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(failed("list a package's versions"))?
-            .iter()
-            .map(|row| Fields::of("versions", row).id("version"))
-            .collect()
     }
 }
 

@@ -58,7 +58,6 @@ fn of(problem: &Problem) -> Response {
     let (status, code) = match problem {
         Problem::Unauthenticated => (status, "UNAUTHORIZED"),
         Problem::Forbidden(_) => (status, "DENIED"),
-        Problem::NotFound(_) => (status, "NAME_UNKNOWN"),
         Problem::Invalid { .. } => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
         Problem::Quota { .. } | Problem::FailedTooOften { .. } => (status, "TOOMANYREQUESTS"),
         // Not in the specification, which lets a registry have codes of its own; others give the same.

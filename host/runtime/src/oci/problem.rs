@@ -97,11 +97,11 @@ impl RegistryProblem {
         let what = match code {
             RegistryCode::BlobUnknown => "blob",
             RegistryCode::ManifestUnknown => "version",
-            _ => "package",
+            _ => "repository",
         };
         Self::new(
             code,
-            format!("there is no such {what} here, or it is not granted to you; ask its publisher or the operator"),
+            format!("there is no such {what} here, or it is not for this token; ask its publisher or the operator"),
         )
     }
 }
@@ -111,6 +111,8 @@ impl From<Problem> for RegistryProblem {
         match problem {
             Problem::Package(why) => Self::new(RegistryCode::ManifestInvalid, why),
             Problem::Faults(faults) => Self::new(RegistryCode::ManifestInvalid, faults.to_string()),
+            // The gate's, for a repository of somebody else.
+            Problem::NotFound(_) => Self::missing(RegistryCode::NameUnknown),
             Problem::Conflict(why) => Self::new(RegistryCode::Denied, why),
             other => Self::Other(other),
         }

@@ -137,6 +137,8 @@ async fn the_log_and_the_runs_cannot_be_changed_by_the_apps_role() {
         "DELETE FROM chain_heads",
         "UPDATE versions SET digest = ''",
         "UPDATE components SET bytes = ''",
+        "UPDATE oci_documents SET content = ''",
+        "DELETE FROM oci_documents",
         "ALTER TABLE audit DISABLE ROW LEVEL SECURITY",
         "DROP POLICY own_rows ON audit",
         "CREATE TABLE mine (x TEXT)",

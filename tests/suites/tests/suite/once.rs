@@ -170,7 +170,9 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
     assert_eq!(again.headers["idempotency-replayed"], "true");
     // A route that changes something and is not walked above would escape the test.
     for row in clawhold_api::table(std::sync::Arc::clone(&test.host)).iter().filter(|row| row.method != "GET") {
+        // Clients of the registry have no such keys: a push is the same whenever it is done again.
         let known = row.path.ends_with("/plan")
+            || row.path.starts_with("/v2/")
             || row.path == "/v1/market/packages"
             // Clients of OCI registries have no such keys.
             || row.path.starts_with("/v2/")

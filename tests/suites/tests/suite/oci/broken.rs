@@ -85,12 +85,6 @@ fn a_push_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
             "cannot be read",
         ),
         (
-            push("an endless manifest", |p, _| p.manifest = vec![b' '; 300_000]),
-            400,
-            "SIZE_INVALID",
-            "larger than 262144 bytes",
-        ),
-        (
             push("an image's config", set("/config/mediaType", json!("application/vnd.oci.image.config.v1+json"))),
             400,
             "MANIFEST_INVALID",
@@ -189,9 +183,9 @@ fn a_push_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
         ),
         (
             push("another publisher's repository", |p, _| p.to = "northwind/polite/manifests/1.0.0"),
-            403,
-            "DENIED",
-            "a token of its publisher",
+            404,
+            "NAME_UNKNOWN",
+            "not for this token",
         ),
         (
             push("a repository that is no package", |p, _| p.to = "guests/..%2fpolite/manifests/1.0.0"),
@@ -223,15 +217,19 @@ fn a_push_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
     for (push, status, expected, says) in table {
         let Push { wrong, blobs, to, media_type, manifest } = push;
         let repository = to.split("/manifests/").next().unwrap();
-        // To a repository that is not the publisher's own nothing comes at all.
-        for blob in blobs.iter().filter(|blob| !blob.is_empty()) {
+        // What goes to somebody else's repository, or to none, is refused before it is read.
+        for blob in blobs
+            .iter()
+            .filter(|blob| !blob.is_empty() && repository.starts_with("guests/") && !repository.contains('%'))
+        {
             push_blob(&test, &publisher, repository, blob);
         }
         let path = format!("/v2/{to}");
         let refused = test.ask_with(&[("content-type", media_type)], "PUT", &path, &publisher, Some(&manifest));
         assert_eq!((refused.status, code(&refused)), (status, expected), "{wrong}: {}", refused.body);
         assert!(message(&refused).contains(says), "{wrong}: {}", refused.body);
-        assert!(message(&refused).contains("; "), "{wrong} does not say what to do: {}", refused.body);
+        let remedy = message(&refused).contains("; ") || message(&refused).contains("\n   ");
+        assert!(remedy, "{wrong} does not say what to do: {}", refused.body);
         assert_eq!(test.get("/v1/market/packages/guests/polite", &publisher).status, 404, "{wrong}");
         // Of a manifest that cannot be read nobody knows which blobs it meant: they wait until their time is over. One that
         // can be read takes them along.
@@ -332,7 +330,7 @@ fn an_upload_that_is_not_in_order_is_refused() {
             "BLOB_UPLOAD_UNKNOWN",
         ),
         ("the upload of another repository", "PATCH", &publisher, elsewhere, "blob", 404, "BLOB_UPLOAD_UNKNOWN"),
-        ("another publisher's upload", "PATCH", &other, upload, "blob", 403, "DENIED"),
+        ("another publisher's upload", "PATCH", &other, upload, "blob", 404, "NAME_UNKNOWN"),
         ("another publisher's upload as one's own", "PATCH", &other, of_other, "blob", 404, "BLOB_UPLOAD_UNKNOWN"),
     ];
     for (wrong, method, token, path, body, status, expected) in asked {
@@ -368,9 +366,13 @@ fn uploads_that_never_end_are_bounded_in_number_and_in_size() {
         let _may_be_reset = stream.read_to_string(&mut said);
         said
     };
-    let declared = COMPONENT_BYTES + 1;
-    let said = answer(format!("PATCH {path} HTTP/1.1\r\ncontent-length: {declared}"), &mut |_| {});
-    assert!(said.starts_with("HTTP/1.1 400") && said.contains("SIZE_INVALID"), "{said}");
+    for (line, most) in
+        [(format!("PATCH {path}"), COMPONENT_BYTES), ("PUT /v2/northwind/crm/manifests/1.0.0".into(), 262_144)]
+    {
+        let said = answer(format!("{line} HTTP/1.1\r\ncontent-length: {}", most + 1), &mut |_| {});
+        assert!(said.starts_with("HTTP/1.1 400") && said.contains("SIZE_INVALID"), "{said}");
+        assert!(said.contains(&format!("larger than {most} bytes")), "{said}");
+    }
     let mut sent = 0_u64;
     let chunk = [b"100000\r\n".to_vec(), vec![0; 1 << 20], b"\r\n".to_vec()].concat();
     let said = answer(format!("PATCH {path} HTTP/1.1\r\ntransfer-encoding: chunked"), &mut |stream| {

@@ -90,7 +90,7 @@ fn oras_pulls_and_copies_what_the_host_gives() {
     oras.done("copy --from-plain-http REG/northwind/probe:1.0.0 --to-oci-layout layout:1.0.0");
     assert_eq!(oras.done("resolve --oci-layout layout:1.0.0").trim(), digest);
     oras.refused("pull --plain-http REG/northwind/other:1.0.0", "not found");
-    oras.refused("push --plain-http REG/northwind/probe:1.0.1 out/probe-1.0.0.wasm", "403");
+    oras.refused("push --plain-http REG/northwind/probe:1.0.1 out/probe-1.0.0.wasm", "not for this token");
 }
 
 #[test]

@@ -2,15 +2,11 @@
 
 use clawhold_tenancy::Digest;
 use serde_json::json;
-use sqlx::{AnyConnection, Connection as _};
 
 use super::{CONFIG, LAYER, MANIFEST, bytes, code, message};
 use crate::support::{TestHost, becomes, on_each_database, probe};
 
-on_each_database![
-    a_package_is_an_artifact_whose_digest_stays,
-    ten_thousand_tags_come_in_pages_in_the_order_of_their_text
-];
+on_each_database![a_package_is_an_artifact_whose_digest_stays];
 
 fn a_package_is_an_artifact_whose_digest_stays(test: &TestHost) {
     let auditor = {
@@ -110,7 +106,7 @@ fn what_is_not_there_is_told_in_the_same_words_whatever_else_is_there() {
             assert_eq!((answer.status, code(answer)), (404, expected), "{of} at {path}");
             assert_eq!(answer.body, answers[0].body, "{of} at {path}");
         }
-        assert!(message(&answers[0]).contains("not granted to you"), "{}", answers[0].body);
+        assert!(message(&answers[0]).contains("not for this token"), "{}", answers[0].body);
     }
 }
 
@@ -149,37 +145,25 @@ fn names_that_no_package_can_have_lead_nowhere() {
     }
 }
 
-fn ten_thousand_tags_come_in_pages_in_the_order_of_their_text(test: &TestHost) {
-    let admin = test.with_probe("acme-corp", "https://acme.example.com");
-    let many = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9998) \
-        INSERT INTO versions (package, version, number, digest, size, manifest, descriptors, published_us, published_by) \
-        SELECT package, '2.0.' || i, 10 + i, digest, size, manifest, descriptors, published_us, published_by \
-        FROM versions, n WHERE version = '1.0.0'";
-    test.runtime.block_on(async {
-        let mut connection = AnyConnection::connect(&test.database()).await.unwrap();
-        sqlx::raw_sql(many).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    });
-    let (mut path, mut tags, mut pages) = ("/v2/northwind/probe/tags/list".to_owned(), Vec::new(), 0);
+#[test]
+fn tags_come_in_pages() {
+    let test = TestHost::start();
+    let publisher = test.publisher("guests");
+    for version in ["1.0.0", "1.1.0", "1.1.1-rc.1", "1.10.0", "2.0.0"] {
+        let pushed = super::push(&test, &publisher, &format!("guests/polite:{version}"), &super::polite(version));
+        assert_eq!(pushed.status, 201, "{}", pushed.body);
+    }
+    let (mut path, mut pages) = ("/v2/guests/polite/tags/list?n=2".to_owned(), Vec::new());
     loop {
-        let answer = test.get(&path, &admin);
+        let answer = test.get(&path, &publisher);
         let link = answer.headers.get("link").map(|link| link.to_str().unwrap().to_owned());
-        let page: Vec<String> = serde_json::from_value(answer.ok()["tags"].take()).unwrap();
-        assert!(page.len() <= 1_000);
-        tags.extend(page);
-        pages += 1;
+        pages.push(answer.ok()["tags"].take());
         let Some(link) = link else { break };
         link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().clone_into(&mut path);
     }
-    assert_eq!((tags.len(), pages), (10_000, 11));
-    assert!(tags.is_sorted(), "by their text");
-    tags.dedup();
-    assert_eq!(tags.len(), 10_000);
-    let few = test.get("/v2/northwind/probe/tags/list?n=2&last=2.0.998", &admin);
-    assert_eq!(few.headers["link"], "</v2/northwind/probe/tags/list?n=2&last=2.0.9981>; rel=\"next\"");
-    assert_eq!(few.ok()["tags"], json!(["2.0.9980", "2.0.9981"]));
-    for (query, expected) in [("n=0", json!([])), ("last=2.0.9997", json!(["2.0.9998"])), ("n=5&last=3", json!([]))] {
-        let answer = test.get(&format!("/v2/northwind/probe/tags/list?{query}"), &admin);
+    assert_eq!(pages, [json!(["1.0.0", "1.1.0"]), json!(["1.1.1-rc.1", "1.10.0"]), json!(["2.0.0"])]);
+    for (query, expected) in [("n=0", json!([])), ("last=1.10.0", json!(["2.0.0"])), ("n=5&last=3", json!([]))] {
+        let answer = test.get(&format!("/v2/guests/polite/tags/list?{query}"), &publisher);
         assert!(!answer.headers.contains_key("link"), "{query}");
         assert_eq!(answer.ok()["tags"], expected, "{query}");
     }
