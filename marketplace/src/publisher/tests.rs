@@ -69,7 +69,7 @@ fn hostile_26_a_package_is_refused_with_the_reason_and_the_remedy() {
         (None, "not signed", "clawhold skill sign"),
         (Some(String::new()), "no envelope", "clawhold skill sign"),
         (Some(rotation.sign(&key(1))), "application/vnd.clawhold.key.v1+json", "clawhold skill sign"),
-        (Some(sign(&key(9), &statement())), "has no key", "clawhold publisher key add"),
+        (Some(sign(&key(9), &statement())), "has no key", "clawhold publisher add-key"),
         (Some(forged), "does not fit", "sign and publish it again"),
         (
             Some(with(PackageStatement { package: "northwind/quote".parse().unwrap(), ..statement() })),

@@ -8,7 +8,7 @@ use clawhold_tenancy::audit::now_us;
 use serde_json::{Value, json};
 
 use super::{package, put};
-use crate::support::{Answer, TestHost};
+use crate::support::{Answer, TestHost, becomes};
 
 const REQUIRED: &str = "market:\n  signatures: required\n";
 
@@ -191,4 +191,25 @@ fn of_two_that_publish_a_version_at_once_one_wins_and_nothing_is_left_of_the_oth
     assert!(answers.iter().all(|status| matches!(status, 201 | 409 | 422 | 503)), "{answers:?}");
     let versions = test.get("/v1/market/packages/northwind/crm/versions", &author).ok();
     assert_eq!(versions["items"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_key_that_falls_stops_what_it_signed_on_another_node_within_a_second() {
+    let one = TestHost::on_postgres_with(REQUIRED);
+    let other = TestHost::beside(&one, &format!("{REQUIRED}database_url: {}\n", one.store()));
+    let ask = json!({ "name": "northwind", "key": key(1).public().to_string() });
+    one.send("POST", "/v1/market/publishers", &one.operator, &ask).ok();
+    let (author, acme) = (one.publisher("northwind"), one.tenant("acme-corp"));
+    let wasm = package("northwind/crm", "1.0.0", "");
+    publish(&one, &author, &wasm, Some(&signed(&wasm, &key(1)))).ok();
+    put(&one, "acme-corp", &acme, "northwind/crm", &json!({})).ok();
+    let call = || other.invoke("acme-corp", &acme, "guest.crm", &json!({})).status;
+    assert!(becomes(|| call() == 200));
+    let path = format!("/v1/market/publishers/northwind/keys/{}/revoke", key(1).public().id());
+    let began = std::time::Instant::now();
+    one.send("POST", &path, &one.operator, &json!({ "earlier_falls": true })).ok();
+    while call() == 200 {
+        assert!(began.elapsed() < std::time::Duration::from_secs(2), "it still runs on the other node");
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
 }
