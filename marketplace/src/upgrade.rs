@@ -80,8 +80,9 @@ impl FromStr for Channel {
 pub struct Candidate {
     /// The version.
     pub version: Version,
-    /// When the host took it, in microseconds since 1970.
-    pub published_us: i64,
+    /// Since when it can be installed without a break: when the host took it, or when what stood against it was taken back. In
+    /// microseconds since 1970. One that nobody could have looked into has not cooled down.
+    pub good_since_us: i64,
     /// What becomes of it.
     pub status: Status,
 }
@@ -97,7 +98,7 @@ pub fn follow<'a>(
     candidates
         .iter()
         .filter(|next| next.status.may_install() && channel.permits(current, &next.version))
-        .filter(|next| now_us.saturating_sub(next.published_us) >= cool_down_us)
+        .filter(|next| now_us.saturating_sub(next.good_since_us) >= cool_down_us)
         .max_by(|one, other| one.version.cmp_precedence(&other.version))
 }
 
@@ -122,7 +123,7 @@ mod tests {
     const NOW: i64 = 1000 * HOUR;
 
     fn candidate(version: &str, hours: i64, status: Status) -> Candidate {
-        Candidate { version: version.parse().unwrap(), published_us: NOW - hours * HOUR, status }
+        Candidate { version: version.parse().unwrap(), good_since_us: NOW - hours * HOUR, status }
     }
 
     fn followed(current: &str, channel: Channel, candidates: &[Candidate]) -> Option<String> {
@@ -179,6 +180,7 @@ mod tests {
         for (case, next, expected) in [
             ("old enough", candidate("1.4.2", 72, Status::Active), "1.4.2"),
             ("too young", candidate("1.4.2", 71, Status::Active), "1.4.1"),
+            ("old, and taken back from a yank an hour ago", candidate("1.4.2", 1, Status::Active), "1.4.1"),
             ("of tomorrow", candidate("1.4.2", -24, Status::Active), "1.4.1"),
             ("yanked", candidate("1.4.2", 100, Status::Yanked), "1.4.1"),
             ("quarantined", candidate("1.4.2", 100, Status::Quarantined), "1.4.1"),
@@ -187,7 +189,7 @@ mod tests {
             let all = [next, candidate("1.4.1", 100, Status::Active)];
             assert_eq!(followed("1.4.0", Channel::Minor, &all).as_deref(), Some(expected), "{case}");
         }
-        let odd = [Candidate { published_us: i64::MIN, ..candidate("1.4.1", 0, Status::Active) }];
+        let odd = [Candidate { good_since_us: i64::MIN, ..candidate("1.4.1", 0, Status::Active) }];
         assert_eq!(followed("1.4.0", Channel::Patch, &odd).as_deref(), Some("1.4.1"), "no overflow");
     }
 

@@ -142,6 +142,8 @@ impl Host {
         let mut tx = self.store.system("read the index").await?;
         let Some(head) = tx.index_head().await? else { return Ok(()) };
         if self.index.head() == head {
+            // What was refused meanwhile is not what the database has any more, such as a replica that lagged.
+            self.index.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
             return Ok(());
         }
         let known = self.index.state();
@@ -354,13 +356,24 @@ pub(crate) async fn keep(host: Weak<Host>) {
         let Some(host) = host.upgrade() else { return };
         let kept = async {
             host.read_index().await?;
-            host.renew_index().await?;
-            host.tell_tenants().await
+            host.renew_index().await
         };
         if let Err(problem) = kept.await {
             tracing::debug!(%problem, "the index could not be kept up to date");
         }
         drop(host);
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Tells tenants what became of versions, as long as there is a host. Apart from the above: with many tenants it takes a while, and a
+/// revocation must not wait for it.
+pub(crate) async fn keep_telling(host: Weak<Host>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(host) = host.upgrade() else { return };
+        if let Err(problem) = host.tell_tenants().await {
+            tracing::debug!(%problem, "tenants could not be told what became of a version; it is tried again");
+        }
     }
 }

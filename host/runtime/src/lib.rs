@@ -205,6 +205,7 @@ impl Host {
         tokio::spawn(refused::keep_telling(Arc::downgrade(&host)));
         tokio::spawn(usage::keep(Arc::downgrade(&host)));
         tokio::spawn(index::keep(Arc::downgrade(&host)));
+        tokio::spawn(index::keep_telling(Arc::downgrade(&host)));
         tokio::spawn(upgrades::keep(Arc::downgrade(&host)));
         tokio::spawn(oci::keep(Arc::downgrade(&host)));
         if let Some(changes) = changes {

@@ -1,15 +1,15 @@
 //! Who sees which packages, and what becomes of their versions.
 
+mod lists;
+
 use clawhold_marketplace::grant::VersionRange;
 use clawhold_marketplace::index::{Entry, Status};
-use clawhold_store::{GrantRow, Listed, Publication, StatusChange, StoreError, Untold};
-use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
+use clawhold_store::{GrantRow, StatusChange, StoreError, Untold};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, SealedEvent, now_us};
 use clawhold_tenancy::keep::Keep;
-use clawhold_tenancy::manifest::HttpAsk;
 use clawhold_tenancy::permit::{Market, SetPackageStatus, ShowPackage};
 use clawhold_tenancy::{Actor, Context, PackageName, Permit, Role, Scope, TenantId, TraceId};
 use semver::Version as Number;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::authentic::same;
@@ -41,68 +41,7 @@ impl<'a> Viewer<'a> {
     }
 }
 
-/// A package as lists show it.
-#[derive(Debug, Clone)]
-pub struct Summary {
-    /// Its name.
-    pub name: PackageName,
-    /// When its first version was published, in microseconds since 1970.
-    pub created_us: i64,
-    /// The newest version that the viewer sees, and may install if there is such a one.
-    pub version: Number,
-    /// What becomes of that.
-    pub status: Status,
-    /// What it says of itself.
-    pub about: About,
-    /// The version that the viewer has installed.
-    pub installed: Option<Number>,
-}
-
-/// What a version says of itself, in short.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct About {
-    /// The manifest's description.
-    pub description: String,
-    /// Its skills, by name.
-    pub skills: Vec<String>,
-    /// What they are said to do, for searches.
-    #[serde(default)]
-    said: String,
-    /// The hosts that it asks for.
-    pub hosts: Vec<String>,
-    /// The secrets that it asks for.
-    pub secrets: Vec<String>,
-    /// Whether it runs on WASI.
-    pub wasi: bool,
-    /// Whether its publisher signed it.
-    pub signed: bool,
-}
-
-impl About {
-    pub(crate) fn of(publication: &Publication, skills: &[SkillSpec]) -> Self {
-        let manifest = &publication.manifest;
-        Self {
-            description: manifest.package.description.clone(),
-            skills: skills.iter().map(|skill| skill.name.to_string()).collect(),
-            said: skills.iter().map(|skill| skill.description.as_str()).collect::<Vec<_>>().join(" "),
-            hosts: manifest.http.iter().map(host_of).collect(),
-            secrets: manifest.secrets.iter().map(|ask| ask.name.to_string()).collect(),
-            wasi: manifest.wasi.is_some(),
-            signed: publication.signature.is_some(),
-        }
-    }
-
-    /// What it is found by.
-    pub(crate) fn words(&self, name: &PackageName) -> String {
-        format!("{name} {} {} {}", self.description, self.skills.join(" "), self.said).to_lowercase()
-    }
-}
-
-/// A host as the manifest names it: itself, or the setting that will.
-fn host_of(ask: &HttpAsk) -> String {
-    let setting = || ask.host_setting.as_ref().map(|setting| format!("(the setting {setting})"));
-    ask.host.clone().or_else(setting).unwrap_or_default()
-}
+pub use lists::{About, Summary};
 
 /// A version of a package, as its list has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,67 +66,6 @@ pub struct StatusAsk {
 }
 
 impl Host {
-    /// Packages that the caller sees and that have all of these words, behind `after`, by name; and where the next page begins.
-    pub async fn packages(
-        &self,
-        cx: &Context,
-        _permit: &Permit<ShowPackage, Market>,
-        words: &[String],
-        after: Option<&PackageName>,
-        limit: u32,
-    ) -> Result<(Vec<Summary>, Option<PackageName>), Problem> {
-        let viewer = Viewer::of(cx);
-        let tier = if let Viewer::Tenant(tenant) = &viewer { self.tier_of(tenant).await? } else { String::new() };
-        let listed = match &viewer {
-            Viewer::Operator => Listed::All,
-            Viewer::Publisher(own) => Listed::Of(own),
-            Viewer::Tenant(tenant) => Listed::For(tenant, &tier),
-        };
-        let rows = self.store.system("list packages").await?.packages(listed, words, after, limit).await?;
-        let next = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.name.clone());
-        let (granted, installed) = match (&viewer, rows.first(), rows.last()) {
-            (Viewer::Tenant(tenant), Some(first), Some(last)) => (
-                self.store.system("list grants").await?.granted_between(tenant, &tier, &first.name, &last.name).await?,
-                self.store.tenant(tenant).await?.installed_between(&first.name, &last.name).await?,
-            ),
-            _ => (Vec::new(), Vec::new()),
-        };
-        let index = self.verified_index()?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in rows {
-            let ranges = ranges(granted.iter().filter(|grant| grant.package == row.name))?;
-            // Without a grant it is the viewer's own.
-            let sees = |entry: &&Entry| ranges.is_empty() || ranges.iter().any(|range| range.contains(&entry.version));
-            let seen = index.versions(&row.name).iter().filter(sees);
-            let Some(newest) = seen
-                .max_by_key(|entry| (entry.status.may_install(), entry.version.pre.is_empty(), entry.version.clone()))
-            else {
-                continue;
-            };
-            let about = if newest.version.to_string() == row.newest {
-                serde_json::from_str(&row.about).map_err(|e| Problem::internal("what a list shows of a package", e))?
-            } else {
-                // What it is searched by is the newest version, which this viewer does not see.
-                let (version, skills) = self.published(&row.name, &newest.version).await?;
-                let about = About::of(&version.published, &skills);
-                let own = about.words(&row.name);
-                if !words.iter().all(|word| own.contains(word)) {
-                    continue;
-                }
-                about
-            };
-            let (version, status) = (newest.version.clone(), newest.status);
-            let installed =
-                installed.iter().find(|(package, _)| *package == row.name).map(|(_, version)| version.clone());
-            found.push(Summary { name: row.name, created_us: row.created_us, version, status, about, installed });
-        }
-        if !words.is_empty() {
-            // What is called so comes before what only mentions it.
-            found.sort_by_key(|one| (!words.iter().all(|word| one.name.as_str().contains(word)), one.name.clone()));
-        }
-        Ok((found, next))
-    }
-
     /// One version of a package, or the latest that is good, with what it offers.
     pub async fn package(
         &self,
@@ -305,6 +183,10 @@ impl Host {
                 was.status.as_str()
             )));
         }
+        // Each change has the whole index signed, read by all hosts, and told to tenants.
+        if was.status == *status && cx.role != Role::Operator {
+            return Err(Problem::Conflict(format!("{name} {version} is {} already", status.as_str())));
+        }
         let changed_us = now_us();
         let done = VersionStatus { version: version.clone(), status: *status, changed_us };
         let detail = json!({ "was": was.status, "status": status, "advisory": advisory, "digest": was.digest });
@@ -348,10 +230,13 @@ impl Host {
         let last = tenants.last().filter(|_| tenants.len() == TOLD as usize).map(|tenant| tenant.id.to_string());
         let mut affected = Vec::new();
         for tenant in &tenants {
-            let installed = self.store.tenant(&tenant.id).await?.install(&told.package).await?;
-            if installed.is_some_and(|install| install.put.version == told.version) {
-                let event = self.details.seal(Chain::Tenant(&tenant.id), said(told)).await?;
-                affected.push((tenant.id.clone(), event));
+            // One that cannot be told, because its row or its key is damaged, keeps no other from it.
+            match self.told_of(&tenant.id, told).await {
+                Ok(event) => affected.extend(event.map(|event| (tenant.id.clone(), event))),
+                Err(Problem::Unavailable(why)) => return Err(Problem::Unavailable(why)),
+                Err(problem) => {
+                    tracing::error!(tenant_id = %tenant.id, package = %told.package, %problem, "a tenant could not be told what became of a version");
+                }
             }
         }
         if affected.is_empty() {
@@ -373,6 +258,15 @@ impl Host {
         }
         tx.commit(all).await?;
         Ok(last)
+    }
+
+    /// What a tenant is told, if it has the version installed.
+    async fn told_of(&self, tenant: &TenantId, told: &Untold) -> Result<Option<SealedEvent>, Problem> {
+        let installed = self.store.tenant(tenant).await?.install(&told.package).await?;
+        if installed.is_none_or(|install| install.put.version != told.version) {
+            return Ok(None);
+        }
+        Ok(Some(self.details.seal(Chain::Tenant(tenant), said(told)).await?))
     }
 
     /// What is verified of the index; nothing is served of a marketplace that nobody vouches for.

@@ -247,6 +247,11 @@ impl Host {
         if let Some(there) = tx.version(name, version).await? {
             return published_before(there, package.digest);
         }
+        // The compiler has had half a minute, in which others may have published, or a key have ended.
+        if let Err(faults) = self.faults(&package, publication.signature.as_deref()).await?.into_result() {
+            self.discard(package.digest).await;
+            return Err(Problem::Faults(faults));
+        }
         tx.publish(&publication, &wasm, counter).await?;
         let documents = oci::documents(&Facts {
             package: &publication.manifest.package,

@@ -4,7 +4,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use clawhold_marketplace::change::increases;
-use clawhold_marketplace::index::Status;
 use clawhold_marketplace::upgrade::{Candidate, Channel, follow};
 use clawhold_store::PutInstall;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
@@ -131,17 +130,15 @@ impl Host {
         let put = &install.put;
         let channel: Channel = put.channel.parse().map_err(|e| Problem::internal("a channel", e))?;
         let seen = self.visible(&Viewer::Tenant(tenant), &put.package).await?;
-        let mut candidates = Vec::new();
-        for entry in
-            seen.iter().filter(|entry| entry.status == Status::Active && channel.permits(&put.version, &entry.version))
-        {
-            let (found, _) = self.published(&put.package, &entry.version).await?;
-            candidates.push(Candidate {
+        let of_channel = seen.iter().filter(|entry| channel.permits(&put.version, &entry.version));
+        let candidates: Vec<Candidate> = of_channel
+            .map(|entry| Candidate {
                 version: entry.version.clone(),
-                published_us: found.published.published_us,
+                // The index says when it was published, and when that changed.
+                good_since_us: entry.changed_us,
                 status: entry.status,
-            });
-        }
+            })
+            .collect();
         let cool_down_us = i64::try_from(self.market.cool_down.as_micros()).unwrap_or(i64::MAX);
         let Some(next) = follow(&put.version, channel, &candidates, now_us(), cool_down_us) else { return Ok(()) };
         let ask = ask_of(put, Some(next.version.clone()))?;

@@ -117,6 +117,22 @@ fn hostile_30_what_was_not_granted_does_not_exist_on_any_surface(test: &TestHost
     let versions = test.get("/v1/market/packages/northwind/crm/versions", &acme).ok();
     assert_eq!(versions["items"].as_array().unwrap().len(), 1, "{versions}");
     assert_eq!(put(test, "acme-corp", &acme, "northwind/crm", &json!({})).ok()["version"], "1.0.0");
+    // Nor is it found, by what only the version that is not seen says of itself: neither by what comes nor by whether more would.
+    let component = clawhold_test_support::guest::component_of("crm", "(func $run (result i32) (call $yes))").unwrap();
+    let about = "[package]\nname = \"northwind/crm\"\nversion = \"3.0.0\"\ndescription = \"Finds a unicorn\"\nlicense = \"MIT\"\n";
+    let other = embed(&component, about).unwrap();
+    test.ask_ungranted("POST", "/v1/market/packages", &test.publisher("northwind"), Some(&other)).ok();
+    let searched =
+        |token: &str, words: &str| test.get(&format!("/v1/market/packages?limit=1&search={words}"), token).ok();
+    for (words, count) in [("northwind", 1), ("crm%20says", 1), ("quote", 0), ("unicorn", 0), ("nothing", 0)] {
+        assert_eq!(searched(&acme, words)["items"].as_array().unwrap().len(), count, "{words}");
+    }
+    assert_eq!(searched(&acme, "crm")["items"][0]["version"], "1.0.0");
+    for hidden in ["quote", "unicorn"] {
+        assert_eq!(searched(&acme, hidden), searched(&acme, "nothing"), "{hidden}: with no next page either");
+    }
+    assert_eq!(searched(&test.operator, "unicorn")["items"][0]["version"], "3.0.0");
+    assert!(searched(&test.operator, "northwind")["next"].is_string(), "there is another");
     // A publisher is told nothing of another's, and of no tenant.
     let southwind = test.publisher("southwind");
     for (method, path) in [

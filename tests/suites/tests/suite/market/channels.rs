@@ -99,6 +99,31 @@ fn nothing_follows_before_it_has_cooled_down_nor_what_was_yanked_nor_where_nobod
 }
 
 #[test]
+fn what_was_yanked_cools_down_anew_when_that_is_taken_back() {
+    let test = TestHost::with(AT_ONCE);
+    let acme = test.tenant("acme-corp");
+    for version in ["1.0.0", "1.0.1"] {
+        test.publishes(&package("northwind/crm", version, HTTP)).ok();
+    }
+    let listed = || test.get("/v1/market/packages/northwind/crm/versions", &acme).ok()["items"][0].clone();
+    let published = listed()["changed"].clone();
+    let author = test.publisher("northwind");
+    for status in ["yanked", "active"] {
+        test.becomes(&author, "northwind/crm", "1.0.1", status).ok();
+    }
+    assert_eq!(test.becomes(&author, "northwind/crm", "1.0.1", "active").status, 409, "it is that already");
+    // The time that the cool-down counts from.
+    assert!(listed()["changed"].as_str() > published.as_str(), "{} {published}", listed());
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.0.0", "channel": "patch" })).ok();
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.0.1");
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.0.0", "channel": "patch" })).ok();
+    let test = test.restarted("market:\n  signatures: optional\n  cool_down_h: 1\n");
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.0.0");
+}
+
+#[test]
 fn a_run_that_is_under_way_finishes_on_the_version_that_it_began_with() {
     let test = TestHost::with(AT_ONCE);
     let acme = test.tenant("acme-corp");

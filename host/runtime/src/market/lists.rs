@@ -1,0 +1,175 @@
+//! Lists of packages, and searches in them: of what somebody sees, and of nothing else.
+
+use clawhold_marketplace::index::{Entry, Status};
+use clawhold_store::{Listed, Package, Publication};
+use clawhold_tenancy::manifest::HttpAsk;
+use clawhold_tenancy::permit::{Market, ShowPackage};
+use clawhold_tenancy::{Context, PackageName, Permit, TenantId};
+use semver::Version as Number;
+use serde::{Deserialize, Serialize};
+
+use super::{Viewer, ranges};
+use crate::{Host, Problem, SkillSpec};
+
+/// Packages that are looked at in one go.
+const ROWS: u32 = 200;
+
+/// A package as lists show it.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Its name.
+    pub name: PackageName,
+    /// When its first version was published, in microseconds since 1970.
+    pub created_us: i64,
+    /// The newest version that the viewer sees, and may install if there is such a one.
+    pub version: Number,
+    /// What becomes of that.
+    pub status: Status,
+    /// What it says of itself.
+    pub about: About,
+    /// The version that the viewer has installed.
+    pub installed: Option<Number>,
+}
+
+/// What a version says of itself, in short.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct About {
+    /// The manifest's description.
+    pub description: String,
+    /// Its skills, by name.
+    pub skills: Vec<String>,
+    /// What they are said to do, for searches.
+    #[serde(default)]
+    said: String,
+    /// The hosts that it asks for.
+    pub hosts: Vec<String>,
+    /// The secrets that it asks for.
+    pub secrets: Vec<String>,
+    /// Whether it runs on WASI.
+    pub wasi: bool,
+    /// Whether its publisher signed it.
+    pub signed: bool,
+}
+
+impl About {
+    pub(crate) fn of(publication: &Publication, skills: &[SkillSpec]) -> Self {
+        let manifest = &publication.manifest;
+        Self {
+            description: manifest.package.description.clone(),
+            skills: skills.iter().map(|skill| skill.name.to_string()).collect(),
+            said: skills.iter().map(|skill| skill.description.as_str()).collect::<Vec<_>>().join(" "),
+            hosts: manifest.http.iter().map(host_of).collect(),
+            secrets: manifest.secrets.iter().map(|ask| ask.name.to_string()).collect(),
+            wasi: manifest.wasi.is_some(),
+            signed: publication.signature.is_some(),
+        }
+    }
+
+    /// What it is found by.
+    pub(crate) fn words(&self, name: &PackageName) -> String {
+        format!("{name} {} {} {}", self.description, self.skills.join(" "), self.said).to_lowercase()
+    }
+}
+
+/// A host as the manifest names it: itself, or the setting that will.
+fn host_of(ask: &HttpAsk) -> String {
+    let setting = || ask.host_setting.as_ref().map(|setting| format!("(the setting {setting})"));
+    ask.host.clone().or_else(setting).unwrap_or_default()
+}
+
+impl Host {
+    /// Packages that the caller sees and that have all of these words, behind `after`, by name; and where the next page begins.
+    pub async fn packages(
+        &self,
+        cx: &Context,
+        _permit: &Permit<ShowPackage, Market>,
+        words: &[String],
+        after: Option<&PackageName>,
+        limit: u32,
+    ) -> Result<(Vec<Summary>, Option<PackageName>), Problem> {
+        let viewer = Viewer::of(cx);
+        let (mut found, mut after) = (Vec::new(), after.cloned());
+        let next = loop {
+            let (rows, last) = self.rows(&viewer, words, after.as_ref()).await?;
+            // What is searched is what is shown: a version that the viewer does not see must not be found by its words.
+            let has_all = |one: &Summary| {
+                let text = one.about.words(&one.name);
+                words.iter().all(|word| text.contains(word))
+            };
+            found.extend(rows.into_iter().filter(has_all));
+            if found.len() > limit as usize {
+                found.truncate(limit as usize);
+                break found.last().map(|one| one.name.clone());
+            }
+            match last {
+                None => break None,
+                last => after = last,
+            }
+        };
+        if !words.is_empty() {
+            // What is called so comes before what only mentions it.
+            found.sort_by_key(|one| (!words.iter().all(|word| one.name.as_str().contains(word)), one.name.clone()));
+        }
+        Ok((found, next))
+    }
+
+    /// The next packages as the viewer sees them, and the last of those that were looked at, if there are more.
+    async fn rows(
+        &self,
+        viewer: &Viewer<'_>,
+        words: &[String],
+        after: Option<&PackageName>,
+    ) -> Result<(Vec<Summary>, Option<PackageName>), Problem> {
+        let tier = if let Viewer::Tenant(tenant) = viewer { self.tier_of(tenant).await? } else { String::new() };
+        let (listed, words) = match viewer {
+            Viewer::Operator => (Listed::All, words),
+            Viewer::Publisher(own) => (Listed::Of(own), words),
+            // The database searches the newest version, which a tenant may not see.
+            Viewer::Tenant(tenant) => (Listed::For(tenant, &tier), &[][..]),
+        };
+        let rows = self.store.system("list packages").await?.packages(listed, words, after, ROWS).await?;
+        let last = rows.last().filter(|_| rows.len() == ROWS as usize).map(|last| last.name.clone());
+        let (granted, installed) = match (viewer, rows.first(), rows.last()) {
+            (Viewer::Tenant(tenant), Some(first), Some(last)) => (
+                self.store.system("list grants").await?.granted_between(tenant, &tier, &first.name, &last.name).await?,
+                self.store.tenant(tenant).await?.installed_between(&first.name, &last.name).await?,
+            ),
+            _ => (Vec::new(), Vec::new()),
+        };
+        let index = self.verified_index()?;
+        let mut seen = Vec::with_capacity(rows.len());
+        for row in rows {
+            let ranges = ranges(granted.iter().filter(|grant| grant.package == row.name))?;
+            let is_whole = match viewer {
+                Viewer::Tenant(tenant) => ranges.is_empty() && self.is_own(tenant, &row.name).await?,
+                _ => true,
+            };
+            let sees = |entry: &&Entry| is_whole || ranges.iter().any(|range| range.contains(&entry.version));
+            let versions = index.versions(&row.name).iter().filter(sees);
+            let newest = versions
+                .max_by_key(|entry| (entry.status.may_install(), entry.version.pre.is_empty(), entry.version.clone()));
+            let Some(newest) = newest else { continue };
+            let installed = installed.iter().find(|(package, _)| *package == row.name);
+            let installed = installed.map(|(_, version)| version.clone());
+            seen.push(self.summary(row, newest, installed).await?);
+        }
+        Ok((seen, last))
+    }
+
+    /// Whether a package is a tenant's own. Not because nothing grants it: a grant may have been taken back just now.
+    async fn is_own(&self, tenant: &TenantId, package: &PackageName) -> Result<bool, Problem> {
+        let publisher = self.store.system("look up a publisher").await?.publisher(&package.publisher()).await?;
+        Ok(publisher.and_then(|publisher| publisher.owner).as_ref() == Some(tenant))
+    }
+
+    async fn summary(&self, row: Package, newest: &Entry, installed: Option<Number>) -> Result<Summary, Problem> {
+        let about = if newest.version.to_string() == row.newest {
+            serde_json::from_str(&row.about).map_err(|e| Problem::internal("what a list shows of a package", e))?
+        } else {
+            let (version, skills) = self.published(&row.name, &newest.version).await?;
+            About::of(&version.published, &skills)
+        };
+        let (version, status) = (newest.version.clone(), newest.status);
+        Ok(Summary { name: row.name, created_us: row.created_us, version, status, about, installed })
+    }
+}
