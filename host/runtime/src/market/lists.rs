@@ -93,6 +93,9 @@ impl Host {
             let (rows, last) = self.rows(&viewer, words, after.as_ref()).await?;
             // What is searched is what is shown: a version that the viewer does not see must not be found by its words.
             let has_all = |one: &Summary| {
+                if words.is_empty() {
+                    return true;
+                }
                 let text = one.about.words(&one.name);
                 words.iter().all(|word| text.contains(word))
             };
@@ -120,22 +123,26 @@ impl Host {
         words: &[String],
         after: Option<&PackageName>,
     ) -> Result<(Vec<Summary>, Option<PackageName>), Problem> {
-        let tier = if let Viewer::Tenant(tenant) = viewer { self.tier_of(tenant).await? } else { String::new() };
+        // One transaction: what is listed and what is granted of it are of one moment.
+        let mut tx = self.store.system("list packages").await?;
+        let tier = match viewer {
+            Viewer::Tenant(tenant) => tx.tenant(tenant).await?.ok_or(Problem::NotFound("tenant"))?.tier,
+            _ => String::new(),
+        };
         let (listed, words) = match viewer {
             Viewer::Operator => (Listed::All, words),
             Viewer::Publisher(own) => (Listed::Of(own), words),
             // The database searches the newest version, which a tenant may not see.
             Viewer::Tenant(tenant) => (Listed::For(tenant, &tier), &[][..]),
         };
-        let rows = self.store.system("list packages").await?.packages(listed, words, after, ROWS).await?;
+        let rows = tx.packages(listed, words, after, ROWS).await?;
         let last = rows.last().filter(|_| rows.len() == ROWS as usize).map(|last| last.name.clone());
-        let (granted, installed) = match (viewer, rows.first(), rows.last()) {
-            (Viewer::Tenant(tenant), Some(first), Some(last)) => (
-                self.store.system("list grants").await?.granted_between(tenant, &tier, &first.name, &last.name).await?,
-                self.store.tenant(tenant).await?.installed_between(&first.name, &last.name).await?,
-            ),
-            _ => (Vec::new(), Vec::new()),
-        };
+        let (mut granted, mut installed) = (Vec::new(), Vec::new());
+        if let (Viewer::Tenant(tenant), Some(first), Some(last)) = (viewer, rows.first(), rows.last()) {
+            granted = tx.granted_between(tenant, &tier, &first.name, &last.name).await?;
+            drop(tx);
+            installed = self.store.tenant(tenant).await?.installed_between(&first.name, &last.name).await?;
+        }
         let index = self.verified_index()?;
         let mut seen = Vec::with_capacity(rows.len());
         for row in rows {
