@@ -10,6 +10,9 @@
 //! | freeze | a head that has expired | expiry of the timestamp |
 //! | mix and match | entries that are not those of the head | the snapshot over all targets |
 //!
+//! The head is over a root of each package. So where somebody has changed what is stored of one package, that one is left
+//! out and all others go on.
+//!
 //! Roles with thresholds, delegation and rotation of the root key are not taken over: one host signs, and its key
 //! follows from a master key that is changed by other means.
 
@@ -27,7 +30,7 @@ use crate::dsse::{Envelope, NotAnEnvelope, Unopened};
 use crate::key::{KeyId, PublicKey};
 use crate::moment::said;
 
-pub use head::{BadSeen, Head, Seen};
+pub use head::{BadSeen, Head, Roots, Seen};
 
 /// What becomes of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -159,6 +162,12 @@ pub enum IndexRefused {
     /// It is not of now.
     #[error("the index was issued at {}, which is yet to come; set the clocks of this node and of the host", said(*.0))]
     FromTheFuture(i64),
+    /// A package is not what was signed, and so nothing is signed on top of it.
+    #[error(
+        "what is stored of {0} is not what the host signed: somebody has changed the database; put its rows in \
+         `versions` back from a backup"
+    )]
+    LeftOut(PackageName),
     /// An entry is newer than the head.
     #[error("the entry of {package} {version} is newer than the head that was signed; read both at once")]
     Ahead {
@@ -184,12 +193,14 @@ pub struct Index {
     /// By package and version.
     entries: Vec<Entry>,
     by_digest: HashMap<Digest, usize>,
+    /// Packages whose entries are not those that were signed: they are not among the entries.
+    left_out: Roots,
 }
 
 impl Index {
     /// Checks entries against the head that the host signed over them, and against what was seen before.
     pub fn verify(
-        mut entries: Vec<Entry>,
+        entries: Vec<Entry>,
         head_envelope: &str,
         host_keys: &[PublicKey],
         seen: Option<&Seen>,
@@ -197,6 +208,30 @@ impl Index {
     ) -> Result<Self, IndexRefused> {
         let head = signed(head_envelope, host_keys)?;
         head.follows(seen, now_us)?;
+        Self::under(head, entries, Roots::default())
+    }
+
+    /// The same where some entries are not those that were signed: the packages that these are of are left out. `stored` are the
+    /// roots as they were when the head was signed; they are believed because they are what was signed.
+    pub fn verify_apart(
+        mut entries: Vec<Entry>,
+        stored: &Roots,
+        head_envelope: &str,
+        host_keys: &[PublicKey],
+        seen: Option<&Seen>,
+        now_us: i64,
+    ) -> Result<Self, IndexRefused> {
+        let head = signed(head_envelope, host_keys)?;
+        head.follows(seen, now_us)?;
+        let found = Roots::of(&entries);
+        let is_as_stored = |package: &PackageName| stored.get(package) == found.get(package);
+        entries.retain(|entry| is_as_stored(&entry.package));
+        let others = stored.iter().filter(|(package, _)| !is_as_stored(package));
+        let left_out = others.map(|(package, root)| (package.clone(), *root)).collect();
+        Self::under(head, entries, left_out)
+    }
+
+    fn under(head: Head, mut entries: Vec<Entry>, left_out: Roots) -> Result<Self, IndexRefused> {
         entries.sort_unstable_by(|one, other| one.order(&other.package, &other.version));
         let mut by_digest = HashMap::with_capacity(entries.len());
         for (at, entry) in entries.iter().enumerate() {
@@ -211,10 +246,10 @@ impl Index {
                 return Err(IndexRefused::Ahead { package: package.clone(), version: version.clone() });
             }
         }
-        if !head.covers(&entries) {
+        if !head.covers(&entries, &left_out) {
             return Err(IndexRefused::OtherEntries);
         }
-        Ok(Self { head, entries, by_digest })
+        Ok(Self { head, entries, by_digest, left_out })
     }
 
     /// This state with what has changed since, which is [`Entry::counter`] above [`Head::counter`], under a newer head.
@@ -225,6 +260,30 @@ impl Index {
         host_keys: &[PublicKey],
         now_us: i64,
     ) -> Result<Self, IndexRefused> {
+        let head = signed(head_envelope, host_keys)?;
+        head.follows(Some(&self.seen()), now_us)?;
+        let changed = changed.into_iter().filter(|entry| !self.is_left_out(&entry.package));
+        Self::under(head, self.entries_with(changed), self.left_out.clone())
+    }
+
+    /// The head over this state with one entry more, or other than it was, and the root of its package.
+    pub fn next_head(&self, changed: Entry, issued_us: i64, expires_us: i64) -> Result<(Head, Roots), IndexRefused> {
+        if self.is_left_out(&changed.package) {
+            return Err(IndexRefused::LeftOut(changed.package));
+        }
+        let (package, counter) = (changed.package.clone(), changed.counter);
+        let entries = self.entries_with([changed]);
+        let all = Roots::of(&entries);
+        let head = Head {
+            entries: self.head.entries + (entries.len() - self.entries.len()) as u64,
+            ..Head::over_roots(&all, &self.left_out, counter, issued_us, expires_us)
+        };
+        // A head of long ago has left no roots.
+        let roots = all.iter().filter(|(other, _)| !self.head.by_package || **other == package);
+        Ok((head, roots.map(|(package, root)| (package.clone(), *root)).collect()))
+    }
+
+    fn entries_with(&self, changed: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
         let mut entries = self.entries.clone();
         for entry in changed {
             match entries[..self.entries.len()].binary_search_by(|old| old.order(&entry.package, &entry.version)) {
@@ -232,7 +291,17 @@ impl Index {
                 Err(_) => entries.push(entry),
             }
         }
-        Self::verify(entries, head_envelope, host_keys, Some(&self.seen()), now_us)
+        entries
+    }
+
+    /// Packages whose entries are not those that were signed. Nothing of them runs, and nothing of them changes.
+    pub fn left_out(&self) -> impl ExactSizeIterator<Item = &PackageName> {
+        self.left_out.iter().map(|(package, _)| package)
+    }
+
+    /// Whether a package is one of those.
+    pub fn is_left_out(&self, package: &PackageName) -> bool {
+        self.left_out.get(package).is_some()
     }
 
     /// All versions, by package and version.

@@ -21,7 +21,7 @@ use crate::once::Reply;
 pub(crate) const PROBLEM: &str = "application/problem+json";
 
 /// The types of problems: name, status, title, what it means and what to do.
-const TYPES: [(&str, u16, &str, &str); 17] = [
+const TYPES: [(&str, u16, &str, &str); 18] = [
     (
         "unauthenticated",
         401,
@@ -29,6 +29,12 @@ const TYPES: [(&str, u16, &str, &str); 17] = [
         "Send `Authorization: Bearer clw_…` with a token that is neither expired nor revoked.",
     ),
     ("forbidden", 403, "The token may not do this", "Use a token with one of the roles that `detail` names."),
+    (
+        "package-stopped",
+        403,
+        "The package must not be run or installed",
+        "`detail` says what became of it, or which rule of the operator's forbids it; take another version, or remove it.",
+    ),
     ("not-found", 404, "Not found", "It does not exist, or it is not yours: the two are not told apart."),
     ("method-not-allowed", 405, "Method not allowed", "The path exists and serves other methods, see `Allow`."),
     ("timeout", 408, "The request came too slowly", "Send the body within the time that `detail` names."),
@@ -95,6 +101,7 @@ impl Failed {
             Problem::Unauthenticated => ("unauthenticated", json!({})),
             Problem::NotFound(_) => ("not-found", json!({})),
             Problem::Forbidden(_) => ("forbidden", json!({})),
+            Problem::Stopped(_) => ("package-stopped", json!({})),
             Problem::Invalid { place, .. } => ("invalid-input", json!({ "place": place })),
             Problem::Conflict(_) => ("conflict", json!({})),
             Problem::Precondition(_) => ("precondition-failed", json!({})),
@@ -113,7 +120,7 @@ impl Failed {
             Problem::Run { run, reason, .. } => {
                 ("run-limit", json!({ "reason": reason, "remedy": reason.remedy(), "run": run }))
             }
-            Problem::Unavailable(_) => ("unavailable", json!({})),
+            Problem::Unavailable(_) | Problem::Changed => ("unavailable", json!({})),
             Problem::Internal => ("internal", json!({})),
         };
         let body = body_of(name, &problem.to_string(), members);

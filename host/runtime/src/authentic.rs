@@ -1,7 +1,7 @@
 //! What authenticates rows that decide what runs: whoever can write to the database, and has no key, makes none that is believed.
 
-use clawhold_store::{Publication, PutInstall};
-use clawhold_tenancy::{Digest, TenantId};
+use clawhold_store::{GrantRow, Package, Publication, PublisherRow, PutInstall, Shown, StatusChange, Version};
+use clawhold_tenancy::{Digest, PackageName, TenantId};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -63,6 +63,70 @@ impl Authentic {
             &[u8::from(before.is_some())],
             before.as_deref().unwrap_or_default().as_bytes(),
             narrowing.as_bytes(),
+        ])
+    }
+
+    /// The mark of a publisher.
+    pub(crate) fn publisher(&self, row: &PublisherRow) -> String {
+        let PublisherRow { name, owner, keys, created_us, created_by, mac: _ } = row;
+        self.mac(&[
+            b"publisher",
+            name.as_str().as_bytes(),
+            &[u8::from(owner.is_some())],
+            owner.as_ref().map_or("", TenantId::as_str).as_bytes(),
+            keys.as_bytes(),
+            &created_us.to_be_bytes(),
+            created_by.as_bytes(),
+        ])
+    }
+
+    /// The mark of a grant.
+    pub fn grant(&self, row: &GrantRow) -> String {
+        let GrantRow { package, grantee, range, created_us, created_by, mac: _ } = row;
+        self.mac(&[
+            b"grant",
+            package.as_str().as_bytes(),
+            grantee.as_bytes(),
+            range.as_bytes(),
+            &created_us.to_be_bytes(),
+            created_by.as_bytes(),
+        ])
+    }
+
+    /// The mark of what lists show of a package.
+    pub(crate) fn shown(&self, package: &PackageName, shown: &Shown) -> String {
+        self.summary(package, &shown.newest.to_string(), &shown.about)
+    }
+
+    /// The same, of what is there.
+    pub fn listed(&self, row: &Package) -> String {
+        self.summary(&row.name, &row.newest, &row.about)
+    }
+
+    fn summary(&self, package: &PackageName, newest: &str, about: &str) -> String {
+        self.mac(&[b"shown", package.as_str().as_bytes(), newest.as_bytes(), about.as_bytes()])
+    }
+
+    /// The mark of why a version became what it is.
+    pub(crate) fn status(&self, change: &StatusChange) -> String {
+        let StatusChange { package, version, status, advisory, changed_us, .. } = change;
+        self.said(package, &version.to_string(), status, *changed_us, advisory)
+    }
+
+    /// The same, of what is there.
+    pub(crate) fn advisory(&self, package: &PackageName, row: &Version) -> String {
+        let version = row.published.manifest.package.version.to_string();
+        self.said(package, &version, &row.status, row.changed_us, &row.advisory)
+    }
+
+    fn said(&self, package: &PackageName, version: &str, status: &str, changed_us: i64, advisory: &str) -> String {
+        self.mac(&[
+            b"advisory",
+            package.as_str().as_bytes(),
+            version.as_bytes(),
+            status.as_bytes(),
+            &changed_us.to_be_bytes(),
+            advisory.as_bytes(),
         ])
     }
 

@@ -8,6 +8,7 @@ use clawhold_tenancy::permit::{GrantPackage, ListGrants};
 use clawhold_tenancy::{Context, PackageName, Permit, Role};
 use serde_json::json;
 
+use crate::authentic::same;
 use crate::{Host, Problem};
 
 impl Host {
@@ -32,13 +33,15 @@ impl Host {
                 return Err(Problem::NotFound("tenant"));
             }
         }
-        let grant = GrantRow {
+        let mut grant = GrantRow {
             package: package.clone(),
             grantee: to.to_string(),
             range: range.to_string(),
             created_us: now_us(),
             created_by: cx.actor.to_string(),
+            mac: String::new(),
         };
+        grant.mac = self.authentic.grant(&grant);
         let event = Event::by(cx, permit.action(), format!("package:{package}"), Outcome::Success);
         let event = event.with(&json!({ "to": grant.grantee, "range": grant.range }));
         let event = self.details.seal(Chain::Host, event).await?;
@@ -74,7 +77,23 @@ impl Host {
     pub async fn grants(&self, permit: &Permit<ListGrants, PackageName>) -> Result<Vec<GrantRow>, Problem> {
         let package = permit.resource();
         self.require_package(package)?;
-        Ok(self.store.system("list a package's grants").await?.grants_of(package).await?)
+        let mut grants = self.store.system("list a package's grants").await?.grants_of(package).await?;
+        grants.retain(|grant| self.range(grant).is_some());
+        Ok(grants)
+    }
+
+    /// The versions that these grant. What somebody else than a host wrote grants nothing.
+    pub(crate) fn ranges<'a>(&self, granted: impl IntoIterator<Item = &'a GrantRow>) -> Vec<VersionRange> {
+        granted.into_iter().filter_map(|grant| self.range(grant)).collect()
+    }
+
+    fn range(&self, grant: &GrantRow) -> Option<VersionRange> {
+        let range = grant.range.parse().ok().filter(|_| same(&grant.mac, &self.authentic.grant(grant)));
+        if range.is_none() {
+            let resource = format!("grant:{}/{}", grant.package, grant.grantee);
+            self.note_tampered(resource, json!({ "why": "its row is not what the host wrote" }));
+        }
+        range
     }
 
     fn require_package(&self, package: &PackageName) -> Result<(), Problem> {

@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use clawhold_marketplace::index::{Entry, Head, Index, IndexRefused, Seen, Status};
+use clawhold_marketplace::index::{Entry, Head, Index, IndexRefused, Roots, Seen, Status};
 use clawhold_marketplace::key::SigningKey;
-use clawhold_store::{IndexRow, StoreError, SystemTx, Write};
+use clawhold_store::{IndexRow, SystemTx, Write};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
-use clawhold_tenancy::{Actor, TraceId};
+use clawhold_tenancy::{Actor, PackageName, TraceId};
+use semver::Version;
 use serde_json::json;
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::details::SealError;
 use crate::{Host, Problem};
 
 /// Between two looks whether the index has changed: within the second that a revocation may take.
@@ -32,6 +32,9 @@ pub const INDEX_LIFE: Duration = Duration::from_mins(10);
 
 /// How often whoever wants to change it lets another host go first.
 const RACES: u32 = 20;
+
+/// How many packages are named of those that are left out: an entry of a chain has a bound.
+const LEFT_OUT: usize = 20;
 
 /// What a host keeps the index with.
 pub struct IndexKeeping {
@@ -130,6 +133,16 @@ impl Host {
         }
     }
 
+    /// Forgets the index, and reads it as after a start.
+    pub async fn forget_index(&self) {
+        {
+            let _reading = self.index.reading.lock().await;
+            self.index.state.write().unwrap_or_else(PoisonError::into_inner).take();
+            self.index.head.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        self.open_index().await;
+    }
+
     /// Why the index that the database has is not believed, if it is not.
     pub fn index_refused(&self) -> Option<String> {
         self.index.refused()
@@ -146,25 +159,25 @@ impl Host {
             self.index.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
             return Ok(());
         }
-        let known = self.index.state();
+        // What was left out is perhaps put right by now.
+        let known = self.index.state().filter(|known| known.left_out().len() == 0);
         let rows = tx.index_rows(known.as_ref().map_or(-1, |known| known.head().counter)).await?;
         drop(tx);
-        let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        let keys = [self.index.keeping.key.public()];
-        let seen = self.index.seen().map_err(|e| Problem::internal("the index that was seen last is not known", e))?;
-        let (text, may_renew) = (head.clone(), self.store.pinned().await?.is_none());
-        let verify = move || {
-            let at = |now| match &known {
-                Some(known) => known.updated(entries.clone(), &text, &keys, now),
-                None => Index::verify(entries.clone(), &text, &keys, seen.as_ref(), now),
-            };
-            match at(now_us()) {
-                // Who signs it may take it up again after all hosts were down; it is good once it has been signed anew.
-                Err(IndexRefused::Expired(at_us)) if may_renew => at(at_us - 1),
-                verified => verified,
+        let verified = match self.verified(known, rows, None, head.clone()).await? {
+            // Some of it is not what was signed; perhaps all else is.
+            Err(IndexRefused::OtherEntries | IndexRefused::Ahead { .. } | IndexRefused::Twice { .. }) => {
+                let mut tx = self.store.system("read the whole index").await?;
+                // All of one moment, or what changes meanwhile would look changed past the host.
+                let is_same = tx.index_head().await?.as_ref() == Some(&head);
+                let (rows, roots) = (tx.index_rows(-1).await?, tx.index_roots().await?);
+                drop(tx);
+                if !is_same {
+                    return Err(Problem::Unavailable("the index changed while it was read".to_owned()));
+                }
+                self.verified(None, rows, Some(roots), head.clone()).await?
             }
+            verified => verified,
         };
-        let verified = tokio::task::spawn_blocking(verify).await.map_err(|e| Problem::internal("the index", e))?;
         let index = match verified {
             Ok(index) => index,
             Err(refused) => {
@@ -177,9 +190,57 @@ impl Host {
         self.index
             .note_seen(&index.seen())
             .map_err(|e| Problem::internal("the index that was seen cannot be kept", e))?;
+        self.note_left_out(&index);
         let before = self.index.set(index, head);
         self.act_on_index(before.as_deref());
         Ok(())
+    }
+
+    /// What these rows are under this head: on top of what is known, or by themselves; with roots as far as they are what was signed.
+    async fn verified(
+        &self,
+        known: Option<Arc<Index>>,
+        rows: Vec<IndexRow>,
+        roots: Option<Vec<(PackageName, String)>>,
+        head: String,
+    ) -> Result<Result<Index, IndexRefused>, Problem> {
+        let keys = [self.index.keeping.key.public()];
+        let seen = self.index.seen().map_err(|e| Problem::internal("the index that was seen last is not known", e))?;
+        let may_renew = self.store.pinned().await?.is_none();
+        let verify = move || {
+            let entries: Vec<Entry> = rows.iter().filter_map(entry).collect();
+            let roots = roots.map(|roots| {
+                let root = |(package, digits)| {
+                    let mut root = [0; 32];
+                    hex::decode_to_slice::<String>(digits, &mut root).ok().map(|()| (package, root))
+                };
+                roots.into_iter().filter_map(root).collect()
+            });
+            let at = |now| match (&known, &roots) {
+                (Some(known), _) => known.updated(entries.clone(), &head, &keys, now),
+                (None, None) => Index::verify(entries.clone(), &head, &keys, seen.as_ref(), now),
+                (None, Some(roots)) => Index::verify_apart(entries.clone(), roots, &head, &keys, seen.as_ref(), now),
+            };
+            match at(now_us()) {
+                // Who signs it may take it up again after all hosts were down; it is good once it has been signed anew.
+                Err(IndexRefused::Expired(at_us)) if may_renew => at(at_us - 1),
+                verified => verified,
+            }
+        };
+        tokio::task::spawn_blocking(verify).await.map_err(|e| Problem::internal("the index", e))
+    }
+
+    /// Tells the operator which packages are left out.
+    fn note_left_out(&self, index: &Index) {
+        let left_out: Vec<&str> = index.left_out().map(PackageName::as_str).collect();
+        if !left_out.is_empty() {
+            let why = "what is stored of these packages is not what the host signed; put their rows in `versions` back from a backup";
+            let packages = &left_out[..left_out.len().min(LEFT_OUT)];
+            self.note_tampered(
+                "market:index".to_owned(),
+                json!({ "why": why, "count": left_out.len(), "packages": packages }),
+            );
+        }
     }
 
     /// What must not run is forgotten, and what is revoked ends.
@@ -209,42 +270,36 @@ impl Host {
             *refused = Some(why.clone());
         }
         tracing::error!(%why, "the index of packages in the database is not believed; what was verified before is used until it expires");
-        let (store, details) = (self.store.clone(), Arc::clone(&self.details));
-        let event = Event {
+        self.note_apart(Event {
             detail: json!({ "why": why }).to_string().into_bytes(),
             ..event("host.reject_index", Outcome::Denied)
-        };
-        // Apart: whoever finds it may be in the middle of a transaction, and SQLite has one writer.
-        tokio::spawn(async move {
-            let noted = async {
-                let event = details.seal(Chain::Host, event).await?;
-                Ok::<_, SealError>(store.system_write("note an index that is not believed").await?.commit(event).await?)
-            };
-            if let Err(error) = noted.await {
-                tracing::error!(%error, "that an index was refused could not be noted in the audit log");
-            }
         });
     }
 
-    /// Signs the index as this transaction leaves it, under this counter, which the changed rows must have. All others are what was verified:
-    /// whoever has changed one in the database does not get it signed.
-    pub(crate) async fn sign_index(&self, tx: &mut SystemTx<Write>, counter: i64) -> Result<(), Problem> {
-        let rows = tx.index_rows(-1).await?;
-        let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        if let Some(known) = self.index.state() {
-            let (changed, others): (Vec<&Entry>, Vec<&Entry>) =
-                entries.iter().partition(|entry| entry.counter == counter);
-            let replaced = changed.iter().filter(|entry| known.get(&entry.package, &entry.version).is_some()).count();
-            let is_as_known = |entry: &&Entry| known.get(&entry.package, &entry.version) == Some(entry);
-            if others.len() + replaced != known.entries().len() || !others.iter().all(is_as_known) {
-                let why = "somebody has changed what the database says of a version, past the host";
-                self.refuse_index(why.to_owned());
-                return Err(Problem::Unavailable(format!("nothing of the marketplace can be changed: {why}")));
-            }
-        }
+    /// Signs the index with this version as the transaction leaves it. All others are what was verified: whoever has changed one in the
+    /// database does not get it signed.
+    pub(crate) async fn sign_index(
+        &self,
+        tx: &mut SystemTx<Write>,
+        counter: i64,
+        package: &PackageName,
+        version: &Version,
+    ) -> Result<(), Problem> {
+        let row = tx.index_row(package, version).await?;
+        let changed = row.as_ref().and_then(entry).filter(|changed| changed.counter == counter);
+        let changed = changed.ok_or_else(|| Problem::internal("a changed version is not there", package))?;
+        let known = self.index.state().ok_or_else(|| Problem::internal("nothing is known of the index", package))?;
         let now = now_us();
-        let head = Head::over(&entries, counter, now, now.saturating_add(self.index.life_us()));
-        Ok(tx.put_index_head(counter, &head.sign(&self.index.keeping.key)).await?)
+        let (head, roots) =
+            known.next_head(changed, now, now.saturating_add(self.index.life_us())).map_err(|_| Problem::Changed)?;
+        self.put_head(tx, &head, &roots).await
+    }
+
+    async fn put_head(&self, tx: &mut SystemTx<Write>, head: &Head, roots: &Roots) -> Result<(), Problem> {
+        for (package, root) in roots.iter() {
+            tx.put_index_root(package, &hex::encode(root)).await?;
+        }
+        Ok(tx.put_index_head(head.counter, &head.sign(&self.index.keeping.key)).await?)
     }
 
     /// A transaction that changes the index, and the counter that its changes have: nobody else changes it until the end. What is signed
@@ -294,13 +349,16 @@ impl Host {
             return self.read_index().await;
         }
         let seen = self.index.seen().map_err(|e| Problem::internal("the index that was seen last is not known", e))?;
-        if seen.is_some() {
+        if seen.is_some() || tx.has_versions_of_an_index().await? {
             drop(tx);
-            let why = "the database has no index, and this host has seen one: it was put back to an older state, or is another database";
+            let why = "the database has no index, and there has been one: it was taken out, the database was put back to an older state, or is another one; put the row in `market_index` back from a backup";
             self.refuse_index(why.to_owned());
             return Ok(());
         }
-        self.sign_index(&mut tx, counter).await?;
+        let entries: Vec<Entry> = tx.index_rows(-1).await?.iter().filter_map(entry).collect();
+        let now = now_us();
+        let head = Head::over(&entries, counter, now, now.saturating_add(self.index.life_us()));
+        self.put_head(&mut tx, &head, &Roots::of(&entries)).await?;
         tx.commit(begun).await?;
         self.read_index().await
     }
@@ -336,15 +394,15 @@ fn event(action: &str, outcome: Outcome) -> Event {
     }
 }
 
-fn entry(row: &IndexRow) -> Result<Entry, Problem> {
-    let status = row.status.parse::<Status>().map_err(|_| {
-        Problem::from(StoreError::corrupt(format!("versions.status of {} {}", row.package, row.version), "no status"))
-    })?;
-    Ok(Entry {
+/// `None` for what cannot be read: it is not what was signed.
+fn entry(row: &IndexRow) -> Option<Entry> {
+    let status = row.status.parse::<Status>();
+    let status = status.inspect_err(|error| tracing::error!(package = %row.package, version = %row.version, %error, "a version's status in the database cannot be read"));
+    Some(Entry {
         package: row.package.clone(),
         version: row.version.clone(),
         digest: row.digest,
-        status,
+        status: status.ok()?,
         changed_us: row.changed_us,
         counter: row.counter,
     })

@@ -194,7 +194,12 @@ impl Host {
         let mut found = Vec::new();
         for one in installed.into_iter().filter(|one| cx.may_call(&one.skill)) {
             if !known.iter().any(|(package, version, _)| *package == one.package && *version == one.version) {
-                let (_, specs) = self.published(&one.package, &one.version).await?;
+                let specs = match self.published(&one.package, &one.version).await {
+                    Ok((_, specs)) => specs,
+                    // A package that somebody has changed past the host cannot be called, and hides no other.
+                    Err(Problem::Changed | Problem::Internal) => Vec::new(),
+                    Err(problem) => return Err(problem),
+                };
                 known.push((one.package.clone(), one.version.clone(), specs));
             }
             let spec = known
@@ -202,9 +207,8 @@ impl Host {
                 .filter(|(package, version, _)| *package == one.package && *version == one.version)
                 .flat_map(|(_, _, specs)| specs)
                 .find(|spec| spec.name == one.skill)
-                .cloned()
-                .ok_or_else(|| Problem::internal("an installed skill is not in its package", &one.skill))?;
-            found.push((one, spec));
+                .cloned();
+            found.extend(spec.map(|spec| (one, spec)));
         }
         Ok((found, next))
     }
@@ -237,7 +241,7 @@ impl Host {
         if manifest.wasi.is_some()
             && let Some(why) = self.refuses_wasi(tenant, &*self.quota_of(tenant).await?)
         {
-            return Err(Problem::Forbidden(why));
+            return Err(Problem::Stopped(why));
         }
         if let Some(unasked) =
             ask.reveal.iter().find(|name| !manifest.secrets.iter().any(|s| s.reveal && s.name == **name))
@@ -314,7 +318,7 @@ impl Host {
         let status = self.verified_index()?.status(&ask.package, version);
         if !status.is_some_and(Status::may_install) {
             let word = status.map_or("not in the index", Status::as_str);
-            return Err(Problem::Forbidden(format!(
+            return Err(Problem::Stopped(format!(
                 "{} {version} is {word}: {}; choose another version",
                 ask.package, found.0.advisory
             )));

@@ -35,6 +35,7 @@ mod runs;
 mod secrets;
 mod status;
 mod sums;
+mod tampered;
 mod tenants;
 mod tokens;
 mod upgrades;
@@ -151,6 +152,7 @@ pub struct Host {
     market: MarketRules,
     index: index::KeptIndex,
     authentic: Authentic,
+    tampered: tampered::Tampered,
     fresh: Arc<fresh::Fresh>,
     auth: auth::Tokens,
     resolved: resolve::Resolved,
@@ -187,6 +189,7 @@ impl Host {
             market: parts.market,
             index: index::KeptIndex::new(parts.index),
             authentic: parts.authentic,
+            tampered: tampered::Tampered::default(),
             auth: auth::Tokens::new(Arc::clone(&fresh)),
             resolved: resolve::Resolved::new(Arc::clone(&fresh)),
             fresh,

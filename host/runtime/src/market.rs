@@ -2,9 +2,8 @@
 
 mod lists;
 
-use clawhold_marketplace::grant::VersionRange;
 use clawhold_marketplace::index::{Entry, Status};
-use clawhold_store::{GrantRow, StatusChange, StoreError, Untold};
+use clawhold_store::{StatusChange, Untold};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, SealedEvent, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{Market, SetPackageStatus, ShowPackage};
@@ -18,6 +17,9 @@ use crate::{Host, Problem, SkillSpec, Version};
 
 /// Characters of an advisory.
 const ADVISORY_CHARS: usize = 2_000;
+/// When a publisher may take back what it did, in microseconds. A minute: what is worse is done at once, but back and forth would have all
+/// hosts read the index, and all tenants told, as often as it likes.
+const TAKEN_BACK_US: i64 = 60_000_000;
 /// Tenants that are told of a status in one transaction, each locking its chain.
 const TOLD: u32 = 50;
 
@@ -99,27 +101,33 @@ impl Host {
     /// The versions of a package that somebody sees, oldest first; none where there is no such package for them.
     pub(crate) async fn visible(&self, viewer: &Viewer<'_>, name: &PackageName) -> Result<Vec<Entry>, Problem> {
         let index = self.verified_index()?;
-        let all = index.versions(name);
-        if all.is_empty() {
+        let (all, is_left_out) = (index.versions(name), index.is_left_out(name));
+        if all.is_empty() && !is_left_out {
             return Ok(Vec::new());
         }
         let ranges = match viewer {
-            Viewer::Operator => return Ok(all.to_vec()),
-            Viewer::Publisher(own) => {
-                return Ok(if name.publisher() == **own { all.to_vec() } else { Vec::new() });
-            }
+            Viewer::Operator => None,
+            Viewer::Publisher(own) if name.publisher() == **own => None,
+            Viewer::Publisher(_) => Some(Vec::new()),
             Viewer::Tenant(tenant) => {
                 let tier = self.tier_of(tenant).await?;
                 let mut tx = self.store.system("look up what is granted").await?;
-                let owner = tx.publisher(&name.publisher()).await?.and_then(|publisher| publisher.owner);
-                match owner {
-                    Some(owner) if owner == **tenant => return Ok(all.to_vec()),
-                    Some(_) => return Ok(Vec::new()),
-                    None => ranges(&tx.granted_of(tenant, &tier, name).await?)?,
+                let publisher = tx.publisher(&name.publisher()).await?;
+                let publisher = publisher.map(|row| self.publisher_view(row)).transpose()?;
+                match publisher.and_then(|publisher| publisher.owner) {
+                    Some(owner) if owner == **tenant => None,
+                    Some(_) => Some(Vec::new()),
+                    None => Some(self.ranges(&tx.granted_of(tenant, &tier, name).await?)),
                 }
             }
         };
-        let seen = all.iter().filter(|entry| ranges.iter().any(|range| range.contains(&entry.version)));
+        // Only to those who would see it: nobody else learns that there is such a package.
+        if is_left_out && ranges.as_ref().is_none_or(|ranges| !ranges.is_empty()) {
+            return Err(Problem::Changed);
+        }
+        let seen = all.iter().filter(|entry| {
+            ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&entry.version)))
+        });
         Ok(seen.cloned().collect())
     }
 
@@ -148,9 +156,13 @@ impl Host {
         version: &Number,
     ) -> Result<(Version, Vec<SkillSpec>), Problem> {
         let found = self.store.system("look up a package").await?.version(name, version).await?;
-        let found = found.ok_or(Problem::NotFound("package version"))?;
+        let mut found = found.ok_or(Problem::NotFound("package version"))?;
+        if !found.advisory.is_empty() && !same(&found.advisory_mac, &self.authentic.advisory(name, &found)) {
+            self.note_tampered(format!("advisory:{name}@{version}"), json!({ "why": "it is not what the host wrote" }));
+            found.advisory.clear();
+        }
         if !same(&found.published.mac, &self.authentic.version(&found.digest, &found.published)) {
-            return Err(self.tampered(format!("package:{name}@{version}"), "its row is not what the host wrote").await);
+            return Err(self.tampered(format!("package:{name}@{version}"), "its row is not what the host wrote"));
         }
         let skills = skills_of(&found)?;
         Ok((found, skills))
@@ -187,22 +199,32 @@ impl Host {
         if was.status == *status && cx.role != Role::Operator {
             return Err(Problem::Conflict(format!("{name} {version} is {} already", status.as_str())));
         }
+        let since_us = now_us().saturating_sub(was.changed_us);
+        if cx.role != Role::Operator && *status < was.status && since_us < TAKEN_BACK_US {
+            let wait_s = (TAKEN_BACK_US - since_us) / 1_000_000 + 1;
+            return Err(Problem::Conflict(format!(
+                "{name} {version} became {} just now; take that back in {wait_s} s, or ask the operator",
+                was.status.as_str()
+            )));
+        }
         let changed_us = now_us();
         let done = VersionStatus { version: version.clone(), status: *status, changed_us };
         let detail = json!({ "was": was.status, "status": status, "advisory": advisory, "digest": was.digest });
         let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
         let event = self.details.seal(Chain::Host, event).await?;
         let (mut tx, counter) = self.change_index("change what becomes of a version").await?;
-        let change = StatusChange {
+        let mut change = StatusChange {
             package: name.clone(),
             version: version.clone(),
             status: status.as_str().to_owned(),
             advisory: advisory.clone(),
             changed_us,
             counter,
+            advisory_mac: String::new(),
         };
+        change.advisory_mac = self.authentic.status(&change);
         tx.set_status(&change).await?;
-        self.sign_index(&mut tx, counter).await?;
+        self.sign_index(&mut tx, counter, name, version).await?;
         self.keep_on_the_host(&mut tx, keep, &done).await?;
         tx.commit(event).await?;
         self.read_index().await?;
@@ -281,29 +303,6 @@ impl Host {
         let found = self.store.system("look up a tenant").await?.tenant(tenant).await?;
         Ok(found.ok_or(Problem::NotFound("tenant"))?.tier)
     }
-
-    /// A row or a file that somebody has changed past the host: told of, and not used.
-    pub(crate) async fn tampered(&self, resource: String, why: &'static str) -> Problem {
-        tracing::error!(%resource, why, "something was changed past the host; it is not used");
-        let event = Event {
-            at_us: now_us(),
-            actor: Actor::Host("market").to_string(),
-            action: "host.reject_row".to_owned(),
-            resource,
-            outcome: Outcome::Denied,
-            run: None,
-            trace: TraceId::random(),
-            detail: json!({ "why": why }).to_string().into_bytes(),
-        };
-        let noted = async {
-            let event = self.details.seal(Chain::Host, event).await?;
-            Ok::<_, Problem>(self.store.system_write("note a changed row").await?.commit(event).await?)
-        };
-        if let Err(error) = noted.await {
-            tracing::error!(%error, "that something was changed could not be noted in the audit log");
-        }
-        Problem::Unavailable("what is stored of this package or install was changed past the host, and is not used; the operator's log has the reason".to_owned())
-    }
 }
 
 fn said(told: &Untold) -> Event {
@@ -318,12 +317,4 @@ fn said(told: &Untold) -> Event {
         trace: TraceId::random(),
         detail: json!({ "advisory": advisory }).to_string().into_bytes(),
     }
-}
-
-pub(crate) fn ranges<'a>(granted: impl IntoIterator<Item = &'a GrantRow>) -> Result<Vec<VersionRange>, Problem> {
-    let read = |grant: &GrantRow| {
-        let range = grant.range.parse::<VersionRange>();
-        range.map_err(|e| Problem::from(StoreError::corrupt(format!("grants.range of {}", grant.package), e)))
-    };
-    granted.into_iter().map(read).collect()
 }

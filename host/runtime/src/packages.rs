@@ -267,14 +267,16 @@ impl Host {
         let shown = (version.pre.is_empty(), version);
         if index.versions(name).iter().all(|other| (other.version.pre.is_empty(), &other.version) < shown) {
             let about = About::of(&publication, &done.skills);
-            let shown = Shown {
+            let mut shown = Shown {
                 newest: version.clone(),
                 words: about.words(name),
                 about: serde_json::to_string(&about).map_err(|e| Problem::internal("a summary", e))?,
+                mac: String::new(),
             };
+            shown.mac = self.authentic.shown(name, &shown);
             tx.show_in_lists(name, &shown).await?;
         }
-        self.sign_index(&mut tx, counter).await?;
+        self.sign_index(&mut tx, counter, name, version).await?;
         self.keep_on_the_host(&mut tx, keep, &done).await?;
         tx.commit(event).await?;
         self.read_index().await?;

@@ -108,6 +108,14 @@ pub enum Problem {
     /// The host cannot serve this now.
     #[error("{0}")]
     Unavailable(String),
+    /// A package must not be installed, or run: of what became of it, or by the operator's rules.
+    #[error("{0}")]
+    Stopped(String),
+    /// What is stored was changed past the host, and is not used.
+    #[error(
+        "what is stored of this package, publisher or install was changed past the host, and is not used; the operator's log has the reason"
+    )]
+    Changed,
     /// The host is at fault. The reason is in its log.
     #[error("the host failed; the operator's log has the reason under this request's id")]
     Internal,

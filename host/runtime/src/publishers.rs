@@ -3,7 +3,7 @@
 use clawhold_marketplace::key::{KeyId, PublicKey};
 use clawhold_marketplace::names::Known;
 use clawhold_marketplace::publisher::{AddedBy, Earlier, KEYS, KeyRecord, Revocation, rotate};
-use clawhold_store::{PublisherRow, StoreError};
+use clawhold_store::PublisherRow;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{
@@ -13,6 +13,7 @@ use clawhold_tenancy::permit::{
 use clawhold_tenancy::{Context, Permit, Publisher, Role, TenantId};
 use serde_json::json;
 
+use crate::authentic::same;
 use crate::{Host, Problem};
 
 /// Names that are looked at in one go.
@@ -29,6 +30,8 @@ pub struct PublisherView {
     pub keys: Vec<KeyRecord>,
     /// When it was registered, in microseconds since 1970.
     pub created_us: i64,
+    /// By whom.
+    created_by: String,
 }
 
 /// A key that is to be added.
@@ -107,7 +110,8 @@ impl Host {
         limit: u32,
     ) -> Result<Vec<PublisherView>, Problem> {
         let rows = self.store.system("list publishers").await?.publishers(after, limit).await?;
-        rows.into_iter().map(view).collect()
+        // One that was changed past the host hides no other.
+        Ok(rows.into_iter().filter_map(|row| self.publisher_view(row).ok()).collect())
     }
 
     /// One publisher.
@@ -117,7 +121,23 @@ impl Host {
 
     pub(crate) async fn publisher_of(&self, name: &Publisher) -> Result<PublisherView, Problem> {
         let row = self.store.system("look up a publisher").await?.publisher(name).await?;
-        row.map_or(Err(Problem::NotFound("publisher")), view)
+        row.map_or(Err(Problem::NotFound("publisher")), |row| self.publisher_view(row))
+    }
+
+    /// A publisher, if its row is what the host wrote: by its keys it is decided what runs, and by its owner who sees it.
+    pub(crate) fn publisher_view(&self, row: PublisherRow) -> Result<PublisherView, Problem> {
+        let why = |why| self.tampered(format!("publisher:{}", row.name), why);
+        if !same(&row.mac, &self.authentic.publisher(&row)) {
+            return Err(why("its row is not what the host wrote"));
+        }
+        let keys = serde_json::from_str(&row.keys).map_err(|_| why("its keys cannot be read"))?;
+        Ok(PublisherView {
+            name: row.name,
+            owner: row.owner,
+            keys,
+            created_us: row.created_us,
+            created_by: row.created_by,
+        })
     }
 
     /// Gives a publisher another key: by the operator's word, or by that of a key which is good.
@@ -196,10 +216,11 @@ impl Host {
     ) -> Result<PublisherView, Problem> {
         let name = &there.name;
         let done = PublisherView { keys, ..there.clone() };
+        let row = self.publisher_row(&done);
         let event = Event::by(cx, action, format!("publisher:{name}"), Outcome::Success).with(detail);
         let event = self.details.seal(Chain::Host, event).await?;
         let mut tx = self.store.system_write("change a publisher's keys").await?;
-        if !tx.set_publisher_keys(name, &text(&there.keys), &text(&done.keys)).await? {
+        if !tx.set_publisher_keys(&row, &text(&there.keys)).await? {
             return Err(Problem::Conflict(format!(
                 "somebody else has changed the keys of {name} just now; look at them and try again"
             )));
@@ -240,15 +261,27 @@ impl Host {
             added_by: AddedBy::Actor(cx.actor.to_string()),
         };
         let keys: Vec<KeyRecord> = key.into_iter().map(record).collect();
-        let row = PublisherRow {
+        let view = PublisherView {
             name: name.clone(),
             owner: owner.cloned(),
-            keys: text(&keys),
+            keys,
             created_us: now,
             created_by: cx.actor.to_string(),
         };
-        let view = PublisherView { name: name.clone(), owner: owner.cloned(), keys, created_us: now };
-        Ok((row, view))
+        Ok((self.publisher_row(&view), view))
+    }
+
+    fn publisher_row(&self, view: &PublisherView) -> PublisherRow {
+        let mut row = PublisherRow {
+            name: view.name.clone(),
+            owner: view.owner.clone(),
+            keys: text(&view.keys),
+            created_us: view.created_us,
+            created_by: view.created_by.clone(),
+            mac: String::new(),
+        };
+        row.mac = self.authentic.publisher(&row);
+        row
     }
 
     pub(crate) async fn publisher_names(&self) -> Result<Vec<Publisher>, Problem> {
@@ -271,10 +304,4 @@ fn taken(name: &Publisher) -> Problem {
 
 fn text(keys: &[KeyRecord]) -> String {
     serde_json::to_string(keys).expect("keys have only string keys")
-}
-
-fn view(row: PublisherRow) -> Result<PublisherView, Problem> {
-    let keys = serde_json::from_str(&row.keys)
-        .map_err(|_| Problem::from(StoreError::corrupt(format!("publishers.keys of {}", row.name), "no keys")))?;
-    Ok(PublisherView { name: row.name, owner: row.owner, keys, created_us: row.created_us })
 }

@@ -140,8 +140,9 @@ impl Host {
         let found = self.resolved.ready.try_get_with(key, look_up).await;
         let found = found.map_err(|shared: Arc<Problem>| match &*shared {
             Problem::Unavailable(why) => Problem::Unavailable(why.clone()),
+            Problem::Changed => Problem::Changed,
             Problem::Package(why) => Problem::Package(why.clone()),
-            Problem::Forbidden(why) => Problem::Forbidden(why.clone()),
+            Problem::Stopped(why) => Problem::Stopped(why.clone()),
             _ => Problem::Internal,
         })?;
         found.value.ok_or(Problem::NotFound("skill"))
@@ -170,7 +171,7 @@ impl Host {
         let payer = payer_of(&put.package.publisher());
         let loaded = self.sandbox.load(payer, digest, wasm).await;
         if was_changed.load(Ordering::Relaxed) {
-            return Err(self.tampered(format!("component:{digest}"), "its bytes are not those of its digest").await);
+            return Err(self.tampered(format!("component:{digest}"), "its bytes are not those of its digest"));
         }
         let component = loaded?;
         Ok(Some(Arc::new(Ready {
@@ -192,18 +193,16 @@ impl Host {
     pub(crate) async fn require_good(&self, tenant: &TenantId, put: &PutInstall) -> Result<(), Problem> {
         let PutInstall { package, version, digest, .. } = put;
         if !same(&put.mac, &self.authentic.install(tenant, put)) {
-            return Err(self
-                .tampered(format!("install:{tenant}/{package}"), "its row is not what the host wrote")
-                .await);
+            return Err(self.tampered(format!("install:{tenant}/{package}"), "its row is not what the host wrote"));
         }
         let index = self.verified_index()?;
         let entry = index.get(package, version).filter(|entry| entry.digest == *digest);
         let Some(entry) = entry else {
-            return Err(self.tampered(format!("install:{tenant}/{package}"), "the index has no such file").await);
+            return Err(self.tampered(format!("install:{tenant}/{package}"), "the index has no such file"));
         };
         let (found, _) = self.published(package, version).await?;
         if !entry.status.may_run() {
-            return Err(Problem::Forbidden(format!(
+            return Err(Problem::Stopped(format!(
                 "{package} {version} is {}: {}; install another version, or remove it",
                 entry.status.as_str(),
                 found.advisory
@@ -219,7 +218,7 @@ impl Host {
                 found.published.published_us,
             );
             if let Err(why) = signed {
-                return Err(Problem::Forbidden(format!("{package} {version} does not run: {why}")));
+                return Err(Problem::Stopped(format!("{package} {version} does not run: {why}")));
             }
         }
         Ok(())

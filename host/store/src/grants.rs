@@ -21,6 +21,8 @@ pub struct PublisherRow {
     pub created_us: i64,
     /// Who registered it.
     pub created_by: String,
+    /// What authenticates the row.
+    pub mac: String,
 }
 
 /// That somebody may see and install versions of a package.
@@ -36,6 +38,8 @@ pub struct GrantRow {
     pub created_us: i64,
     /// Who granted it.
     pub created_by: String,
+    /// What authenticates the row.
+    pub mac: String,
 }
 
 impl<M> SystemTx<M> {
@@ -132,7 +136,7 @@ impl SystemTx<Write> {
     /// Registers a publisher; `false` if there is one of this name.
     pub async fn add_publisher(&mut self, new: &PublisherRow) -> Result<bool, StoreError> {
         let done = sqlx::query(
-            "INSERT INTO publishers (name, owner, keys, created_us, created_by) VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO publishers (name, owner, keys, created_us, created_by, mac) VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (name) DO NOTHING",
         )
         .bind(new.name.as_str())
@@ -140,6 +144,7 @@ impl SystemTx<Write> {
         .bind(new.keys.as_str())
         .bind(new.created_us)
         .bind(new.created_by.as_str())
+        .bind(new.mac.as_str())
         .execute(&mut *self.tx)
         .await
         .map_err(failed("register a publisher"))?;
@@ -147,11 +152,12 @@ impl SystemTx<Write> {
     }
 
     /// Puts other keys in place of these; `false` if they are not those any more.
-    pub async fn set_publisher_keys(&mut self, name: &Publisher, old: &str, keys: &str) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE publishers SET keys = $3 WHERE name = $1 AND keys = $2")
-            .bind(name.as_str())
+    pub async fn set_publisher_keys(&mut self, new: &PublisherRow, old: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query("UPDATE publishers SET keys = $3, mac = $4 WHERE name = $1 AND keys = $2")
+            .bind(new.name.as_str())
             .bind(old)
-            .bind(keys)
+            .bind(new.keys.as_str())
+            .bind(new.mac.as_str())
             .execute(&mut *self.tx)
             .await
             .map_err(failed("change a publisher's keys"))?;
@@ -162,15 +168,16 @@ impl SystemTx<Write> {
     /// Grants, or grants other versions than before.
     pub async fn put_grant(&mut self, grant: &GrantRow) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO grants (grantee, package, range, created_us, created_by) VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO grants (grantee, package, range, created_us, created_by, mac) VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (grantee, package) DO UPDATE SET range = excluded.range, created_us = excluded.created_us, \
-             created_by = excluded.created_by",
+             created_by = excluded.created_by, mac = excluded.mac",
         )
         .bind(grant.grantee.as_str())
         .bind(grant.package.as_str())
         .bind(grant.range.as_str())
         .bind(grant.created_us)
         .bind(grant.created_by.as_str())
+        .bind(grant.mac.as_str())
         .execute(&mut *self.tx)
         .await
         .map(drop)
@@ -197,6 +204,7 @@ fn publisher(row: &AnyRow) -> Result<PublisherRow, StoreError> {
         keys: fields.text("keys")?,
         created_us: fields.integer("created_us")?,
         created_by: fields.text("created_by")?,
+        mac: fields.text("mac")?,
     })
 }
 
@@ -208,5 +216,6 @@ fn grant(row: &AnyRow) -> Result<GrantRow, StoreError> {
         range: fields.text("range")?,
         created_us: fields.integer("created_us")?,
         created_by: fields.text("created_by")?,
+        mac: fields.text("mac")?,
     })
 }

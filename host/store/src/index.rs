@@ -43,6 +43,8 @@ pub struct StatusChange {
     pub changed_us: i64,
     /// The index's counter with this change.
     pub counter: i64,
+    /// What authenticates status, time and advisory.
+    pub advisory_mac: String,
 }
 
 /// A version whose tenants are still to be told what became of it.
@@ -70,16 +72,53 @@ impl<M> SystemTx<M> {
         row.map(|row| Fields::of("market_index", &row).text("head")).transpose()
     }
 
-    /// All versions that changed above this counter.
+    /// All versions that changed above this counter, as far as they can be read: what is damaged is another matter than what is
+    /// gone, but neither is what was signed.
     pub async fn index_rows(&mut self, above: i64) -> Result<Vec<IndexRow>, StoreError> {
-        sqlx::query("SELECT package, version, digest, status, changed_us, counter FROM versions WHERE counter > $1")
-            .bind(above)
+        let rows = sqlx::query(
+            "SELECT package, version, digest, status, changed_us, counter FROM versions WHERE counter > $1",
+        )
+        .bind(above)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed("read the index"))?;
+        Ok(rows.iter().filter_map(index_row).collect())
+    }
+
+    /// One version, if it is there and can be read.
+    pub async fn index_row(&mut self, package: &PackageName, version: &Number) -> Result<Option<IndexRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT package, version, digest, status, changed_us, counter FROM versions \
+             WHERE package = $1 AND version = $2",
+        )
+        .bind(package.as_str())
+        .bind(version.to_string())
+        .fetch_optional(&mut *self.tx)
+        .await
+        .map_err(failed("read a version of the index"))?;
+        Ok(row.as_ref().and_then(index_row))
+    }
+
+    /// The roots of packages that were kept with the head, as far as they can be read: in hexadecimal digits.
+    pub async fn index_roots(&mut self) -> Result<Vec<(PackageName, String)>, StoreError> {
+        let rows = sqlx::query("SELECT package, root FROM market_roots")
             .fetch_all(&mut *self.tx)
             .await
-            .map_err(failed("read the index"))?
-            .iter()
-            .map(index_row)
-            .collect()
+            .map_err(failed("read the roots of packages"))?;
+        let root = |row: &AnyRow| {
+            let fields = Fields::of("market_roots", row);
+            Ok::<_, StoreError>((fields.id("package")?, fields.text("root")?))
+        };
+        Ok(rows.iter().filter_map(|row| root(row).ok()).collect())
+    }
+
+    /// Whether anything was published under an index.
+    pub async fn has_versions_of_an_index(&mut self) -> Result<bool, StoreError> {
+        sqlx::query("SELECT 1 AS one FROM versions WHERE mac <> '' LIMIT 1")
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map(|row| row.is_some())
+            .map_err(failed("look whether anything is published"))
     }
 
     /// Versions of which not all tenants were told yet.
@@ -128,10 +167,24 @@ impl SystemTx<Write> {
         driver::tell(&mut self.tx, &Change::Index).await
     }
 
+    /// Keeps a package's root with the head, in hexadecimal digits.
+    pub async fn put_index_root(&mut self, package: &PackageName, root: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO market_roots (package, root) VALUES ($1, $2) ON CONFLICT (package) DO UPDATE SET root = $2",
+        )
+        .bind(package.as_str())
+        .bind(root)
+        .execute(&mut *self.tx)
+        .await
+        .map(drop)
+        .map_err(failed("keep a package's root"))
+    }
+
     /// Makes something else of a version, of which its tenants are still to be told. [`Conflict::Missing`] if there is none.
     pub async fn set_status(&mut self, change: &StatusChange) -> Result<(), StoreError> {
         let done = sqlx::query(
-            "UPDATE versions SET status = $3, advisory = $4, changed_us = $5, counter = $6, told = '' \
+            "UPDATE versions SET status = $3, advisory = $4, changed_us = $5, counter = $6, told = '', \
+             advisory_mac = $7 \
              WHERE package = $1 AND version = $2",
         )
         .bind(change.package.as_str())
@@ -140,6 +193,7 @@ impl SystemTx<Write> {
         .bind(change.advisory.as_str())
         .bind(change.changed_us)
         .bind(change.counter)
+        .bind(change.advisory_mac.as_str())
         .execute(&mut *self.tx)
         .await
         .map_err(failed("change a version's status"))?;
@@ -191,14 +245,18 @@ impl Store {
     }
 }
 
-fn index_row(row: &AnyRow) -> Result<IndexRow, StoreError> {
+/// `None` for what cannot be read, which the log has.
+fn index_row(row: &AnyRow) -> Option<IndexRow> {
     let fields = Fields::of("versions", row);
-    Ok(IndexRow {
-        package: fields.id("package")?,
-        version: fields.id("version")?,
-        digest: fields.id("digest")?,
-        status: fields.text("status")?,
-        changed_us: fields.integer("changed_us")?,
-        counter: fields.integer("counter")?,
-    })
+    let read = || {
+        Ok::<_, StoreError>(IndexRow {
+            package: fields.id("package")?,
+            version: fields.id("version")?,
+            digest: fields.id("digest")?,
+            status: fields.text("status")?,
+            changed_us: fields.integer("changed_us")?,
+            counter: fields.integer("counter")?,
+        })
+    };
+    read().inspect_err(|error| tracing::error!(%error, "a version in the database cannot be read")).ok()
 }

@@ -24,6 +24,8 @@ pub struct Package {
     pub newest: String,
     /// What that says of itself: JSON, in the caller's form.
     pub about: String,
+    /// What authenticates the two.
+    pub mac: String,
 }
 
 /// Whose packages are listed.
@@ -46,6 +48,8 @@ pub struct Shown {
     pub about: String,
     /// All of its words in lower case.
     pub words: String,
+    /// What authenticates version and summary.
+    pub mac: String,
 }
 
 /// A version to be published.
@@ -89,6 +93,10 @@ pub struct Version {
     pub status: String,
     /// Why, for those who have it installed.
     pub advisory: String,
+    /// When that was decided, in microseconds since 1970.
+    pub changed_us: i64,
+    /// What authenticates status, time and advisory.
+    pub advisory_mac: String,
 }
 
 impl<M> SystemTx<M> {
@@ -100,7 +108,7 @@ impl<M> SystemTx<M> {
         after: Option<&PackageName>,
         limit: u32,
     ) -> Result<Vec<Package>, StoreError> {
-        let mut select = "SELECT name, created_us, newest, about FROM packages WHERE name > $1".to_owned();
+        let mut select = "SELECT name, created_us, newest, about, mac FROM packages WHERE name > $1".to_owned();
         let mut bound = vec![after.map_or_else(String::new, ToString::to_string)];
         let mut place = |value: String| {
             bound.push(value);
@@ -202,11 +210,12 @@ impl<M> SystemTx<M> {
 impl SystemTx<Write> {
     /// Says what lists show of a package.
     pub async fn show_in_lists(&mut self, package: &PackageName, shown: &Shown) -> Result<(), StoreError> {
-        sqlx::query("UPDATE packages SET newest = $2, about = $3, words = $4 WHERE name = $1")
+        sqlx::query("UPDATE packages SET newest = $2, about = $3, words = $4, mac = $5 WHERE name = $1")
             .bind(package.as_str())
             .bind(shown.newest.to_string())
             .bind(shown.about.as_str())
             .bind(shown.words.as_str())
+            .bind(shown.mac.as_str())
             .execute(&mut *self.tx)
             .await
             .map(drop)
@@ -278,6 +287,7 @@ fn package(row: &AnyRow) -> Result<Package, StoreError> {
         created_us: fields.integer("created_us")?,
         newest: fields.text("newest")?,
         about: fields.text("about")?,
+        mac: fields.text("mac")?,
     })
 }
 
@@ -297,5 +307,7 @@ fn parse(row: &AnyRow) -> Result<Version, StoreError> {
         },
         status: fields.text("status")?,
         advisory: fields.text("advisory")?,
+        changed_us: fields.integer("changed_us")?,
+        advisory_mac: fields.text("advisory_mac")?,
     })
 }

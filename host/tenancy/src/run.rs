@@ -110,7 +110,7 @@ impl Reason {
             Self::OutputTooLarge => "return less, for example a page at a time",
             Self::OutputInvalid => "the skill must return JSON that fits the output schema it declares",
             Self::Trap => "the skill crashed; its log has the message and place",
-            Self::Cancelled => "call again",
+            Self::Cancelled => "call again, unless the message says that the version was revoked",
             Self::Denied => "the message names the rule: keep to it, or ask the operator to lift it",
         }
     }

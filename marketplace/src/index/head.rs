@@ -1,8 +1,10 @@
 //! What is signed of a state, and what is remembered of it.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
+use clawhold_tenancy::PackageName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -20,6 +22,9 @@ pub struct Head {
     /// A digest of all entries.
     #[serde(with = "hex::serde")]
     pub root: [u8; 32],
+    /// Whether the root is over the [`Roots`] of the packages, and not, as heads of long ago, over the entries in one go.
+    #[serde(default)]
+    pub by_package: bool,
     /// How many entries there are.
     pub entries: u64,
     /// When it was signed.
@@ -35,9 +40,16 @@ impl Statement for Head {
 impl Head {
     /// The head over these entries, in any order.
     pub fn over(entries: &[Entry], counter: i64, issued_us: i64, expires_us: i64) -> Self {
-        let mut sorted: Vec<&Entry> = entries.iter().collect();
-        sorted.sort_unstable_by(|one, other| one.order(&other.package, &other.version));
-        Self { counter, root: root(sorted.into_iter()), entries: entries.len() as u64, issued_us, expires_us }
+        Self {
+            entries: entries.len() as u64,
+            ..Self::over_roots(&Roots::of(entries), &Roots::default(), counter, issued_us, expires_us)
+        }
+    }
+
+    /// The head over these roots and those; how many entries that are is for the caller to say.
+    pub(super) fn over_roots(roots: &Roots, others: &Roots, counter: i64, issued_us: i64, expires_us: i64) -> Self {
+        let root = roots.clone().and(others).root();
+        Self { counter, root, by_package: true, entries: 0, issued_us, expires_us }
     }
 
     /// Signs it: the text of an envelope.
@@ -45,9 +57,13 @@ impl Head {
         Envelope::seal(self, key).to_string()
     }
 
-    /// Whether it is the head over these entries, which are sorted.
-    pub(super) fn covers(&self, sorted: &[Entry]) -> bool {
-        self.entries == sorted.len() as u64 && self.root == root(sorted.iter())
+    /// Whether it is the head over these entries, which are sorted, and over packages that are left out, by their roots.
+    pub(super) fn covers(&self, sorted: &[Entry], left_out: &Roots) -> bool {
+        if !left_out.is_empty() {
+            return self.by_package && self.root == Roots::of(sorted).and(left_out).root();
+        }
+        let root = if self.by_package { Roots::of(sorted).root() } else { flat_root(sorted) };
+        self.entries == sorted.len() as u64 && self.root == root
     }
 
     /// Whether it may come now, after what was seen.
@@ -71,28 +87,92 @@ impl Head {
     }
 }
 
-/// Each field's exact bytes behind its length, so no two lists of entries have the same encoding.
-fn root<'a>(sorted: impl ExactSizeIterator<Item = &'a Entry>) -> [u8; 32] {
+/// A digest of the entries of each package. With them it can be told of which packages the entries are not those that were signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roots(BTreeMap<PackageName, [u8; 32]>);
+
+impl Roots {
+    /// Of these entries, in any order.
+    pub fn of(entries: &[Entry]) -> Self {
+        let mut packages: BTreeMap<&PackageName, Vec<&Entry>> = BTreeMap::new();
+        for entry in entries {
+            packages.entry(&entry.package).or_default().push(entry);
+        }
+        let root = |mut entries: Vec<&Entry>| {
+            entries.sort_unstable_by(|one, other| one.version.cmp(&other.version));
+            root("clawhold-index-package-v1", entries.into_iter())
+        };
+        Self(packages.into_iter().map(|(package, entries)| (package.clone(), root(entries))).collect())
+    }
+
+    /// The root of one package, if it is among them.
+    pub fn get(&self, package: &PackageName) -> Option<&[u8; 32]> {
+        self.0.get(package)
+    }
+
+    /// All of them, by package.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&PackageName, &[u8; 32])> {
+        self.0.iter()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These, and those of other packages.
+    fn and(mut self, others: &Self) -> Self {
+        self.0.extend(others.iter().map(|(package, root)| (package.clone(), *root)));
+        self
+    }
+
+    /// What stands for all of them in a head.
+    fn root(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(b"clawhold-index-v2");
+        hash.update((self.0.len() as u64).to_be_bytes());
+        for (package, root) in &self.0 {
+            put(&mut hash, package.as_str().as_bytes());
+            put(&mut hash, root);
+        }
+        hash.finalize().into()
+    }
+}
+
+impl FromIterator<(PackageName, [u8; 32])> for Roots {
+    fn from_iter<I: IntoIterator<Item = (PackageName, [u8; 32])>>(roots: I) -> Self {
+        Self(roots.into_iter().collect())
+    }
+}
+
+/// What stood for all entries before there were roots of packages.
+pub(super) fn flat_root(sorted: &[Entry]) -> [u8; 32] {
+    root("clawhold-index-v1", sorted.iter())
+}
+
+/// No two lists of entries have the same encoding.
+fn root<'a>(of: &str, sorted: impl ExactSizeIterator<Item = &'a Entry>) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update(b"clawhold-index-v1");
+    hash.update(of);
     hash.update((sorted.len() as u64).to_be_bytes());
     let mut version = String::new();
     for entry in sorted {
         version.clear();
         write!(version, "{}", entry.version).expect("a text takes what is written to it");
-        for field in [
-            entry.package.as_str().as_bytes(),
-            version.as_bytes(),
-            entry.digest.as_bytes(),
-            entry.status.as_str().as_bytes(),
-            &entry.changed_us.to_be_bytes(),
-            &entry.counter.to_be_bytes(),
-        ] {
-            hash.update((field.len() as u64).to_be_bytes());
-            hash.update(field);
-        }
+        put(&mut hash, entry.package.as_str().as_bytes());
+        put(&mut hash, version.as_bytes());
+        put(&mut hash, entry.digest.as_bytes());
+        put(&mut hash, entry.status.as_str().as_bytes());
+        put(&mut hash, &entry.changed_us.to_be_bytes());
+        put(&mut hash, &entry.counter.to_be_bytes());
     }
     hash.finalize().into()
+}
+
+/// A field's exact bytes behind its length.
+fn put(hash: &mut Sha256, field: &[u8]) {
+    hash.update((field.len() as u64).to_be_bytes());
+    hash.update(field);
 }
 
 /// What a node remembers of the newest state that it has seen, in a file of one line that outlives the database.

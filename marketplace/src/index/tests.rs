@@ -125,6 +125,83 @@ fn entries_that_are_not_those_of_the_head_are_refused() {
 }
 
 #[test]
+fn hostile_26_what_was_changed_of_one_package_leaves_that_one_out_and_no_other() {
+    let (head, roots) = (head(&entries(), 5), Roots::of(&entries()));
+    let apart = |entries: Vec<Entry>, roots: &Roots| {
+        Index::verify_apart(entries, roots, &head.sign(&host()), &[host().public()], None, NOW)
+    };
+    let changes: [fn(&mut Vec<Entry>); 7] = [
+        |all| all[1].status = Status::Active,
+        |all| all[0].digest = Digest::of(b"other"),
+        |all| all[0].digest = all[2].digest,
+        |all| all[0].counter = 9,
+        |all| drop(all.remove(0)),
+        |all| all.push(all[0].clone()),
+        |all| all.push(entry("northwind/crm", "2.0.0", Status::Active, 5)),
+    ];
+    for (case, change) in changes.into_iter().enumerate() {
+        let mut changed = entries();
+        change(&mut changed);
+        let index = apart(changed, &roots).unwrap_or_else(|e| panic!("{case}: {e}"));
+        assert!(index.left_out().eq([&"northwind/crm".parse().unwrap()]), "{case}");
+        assert!(index.versions(&"northwind/crm".parse().unwrap()).is_empty(), "{case}");
+        for other in
+            [entry("globex/mail", "0.1.0", Status::Active, 2), entry("northwind/crm-tools", "1.0.0", Status::Active, 1)]
+        {
+            assert_eq!(index.get(&other.package, &other.version), Some(&other), "{case}");
+        }
+    }
+    // What nobody ever signed is none of it, and is not missed either.
+    let made_up = entry("acme/new", "1.0.0", Status::Active, 5);
+    let index = apart(entries().into_iter().chain([made_up.clone()]).collect(), &roots).unwrap();
+    assert!(index.left_out().len() == 0 && index.get(&made_up.package, &made_up.version).is_none());
+    assert_eq!(index.entries().len(), 5);
+    // Roots are believed because they were signed.
+    let lies = Roots::of(&[entry("globex/mail", "0.1.0", Status::Yanked, 2)]);
+    let mut yanked = entries();
+    yanked[2].status = Status::Yanked;
+    let lies = lies.iter().chain(roots.iter().filter(|(name, _)| name.as_str() != "globex/mail"));
+    let lies = lies.map(|(package, root)| (package.clone(), *root)).collect();
+    assert_eq!(apart(yanked, &lies).unwrap_err(), IndexRefused::OtherEntries);
+}
+
+#[test]
+fn who_left_a_package_out_signs_what_others_sign() {
+    let (head, roots) = (head(&entries(), 5), Roots::of(&entries()));
+    let mut changed = entries();
+    changed[1].status = Status::Active;
+    let keys = [host().public()];
+    let part = Index::verify_apart(changed, &roots, &head.sign(&host()), &keys, None, NOW).unwrap();
+    let whole = index(entries(), 5);
+    for more in [entry("acme/new", "1.0.0", Status::Active, 6), entry("globex/mail", "0.1.0", Status::Revoked, 6)] {
+        let (next, root) = part.next_head(more.clone(), NOW, NOW + HOUR).unwrap();
+        assert_eq!(whole.next_head(more.clone(), NOW, NOW + HOUR).unwrap(), (next.clone(), root.clone()));
+        assert_eq!(root, Roots::of(std::slice::from_ref(&more)));
+        for known in [&part, &whole] {
+            let updated = known.updated(vec![more.clone()], &next.sign(&host()), &keys, NOW).unwrap();
+            assert_eq!(updated.get(&more.package, &more.version), Some(&more));
+            assert!(updated.left_out().eq(known.left_out()));
+        }
+    }
+    let own = entry("northwind/crm", "2.0.0", Status::Active, 6);
+    assert_eq!(part.next_head(own.clone(), NOW, NOW + HOUR).unwrap_err(), IndexRefused::LeftOut(own.package));
+}
+
+#[test]
+fn a_head_from_before_there_were_roots_of_packages_is_followed_by_one_with_them() {
+    let mut sorted = entries();
+    sorted.sort_unstable_by(|one, other| one.order(&other.package, &other.version));
+    let old = Head { root: head::flat_root(&sorted), by_package: false, ..head(&entries(), 5) };
+    let text = String::from_utf8(serde_json::to_vec(&old).unwrap()).unwrap();
+    let text = text.replace("\"by_package\":false,", "");
+    assert_eq!(serde_json::from_str::<Head>(&text).unwrap(), old, "it had no such field");
+    let index = verify(entries(), &old, None, NOW).unwrap();
+    let more = entry("acme/new", "1.0.0", Status::Active, 6);
+    let all: Vec<Entry> = entries().into_iter().chain([more.clone()]).collect();
+    assert_eq!(index.next_head(more, NOW, NOW + HOUR).unwrap(), (self::head(&all, 6), Roots::of(&all)));
+}
+
+#[test]
 fn moving_a_byte_between_fields_changes_the_root() {
     let root = |package, version| {
         let entry = Entry { digest: Digest::of(b"x"), ..entry(package, version, Status::Active, 1) };

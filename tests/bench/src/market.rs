@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clawhold_runtime::marketplace::index::Status;
-use clawhold_runtime::{Host, Problem, StatusAsk};
-use clawhold_store::Store;
+use clawhold_runtime::{Authentic, Host, Problem, StatusAsk};
+use clawhold_secret_store::local::MasterKey;
+use clawhold_store::{GrantRow, Package, Store};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit as can;
 use clawhold_tenancy::{PackageName, Role, Scope, SkillName, TenantId};
@@ -133,33 +134,37 @@ async fn revoked(one: &Arc<Host>, other: &Arc<Host>, tenant: &TenantId) -> anyho
 
 pub(crate) fn listing() -> anyhow::Result<Vec<Figure>> {
     let database = database()?;
+    let folder = tempfile::tempdir()?;
+    // What the host lists it has marked itself.
+    let marks = Authentic::new(MasterKey::open_or_create(folder.path())?.derive("market-rows"));
+    let packages = rows(
+        "packages (name, created_us, published, newest, about, words, mac)",
+        (1..=PACKAGES).map(|n| {
+            let (name, about) = (package(n)?, ABOUT.to_owned());
+            let row = Package { name, created_us: 1, newest: "1.0.0".to_owned(), about, mac: String::new() };
+            let (name, mac) = (&row.name, marks.listed(&row));
+            Ok(format!("'{name}', 1, 1, '1.0.0', '{ABOUT}', '{name} looks up accounts a.b', '{mac}'"))
+        }),
+    )?;
     fill(
         &database,
         "market.sql",
         &format!(
-            r#"INSERT INTO publishers SELECT 'publisher-' || n, NULL, '[]', 1, 'bench' FROM generate_series(0, 99) n;
-        INSERT INTO packages SELECT 'publisher-' || n % 100 || '/package-' || n, 1, 1, '1.0.0',
-            '{{"description":"Looks up accounts","skills":["a.b"],"hosts":["api.example.com"],"secrets":["token"],"wasi":false,"signed":true}}',
-            'publisher-' || n % 100 || '/package-' || n || ' looks up accounts a.b' FROM generate_series(1, {PACKAGES}) n;
+            r"{packages}
         INSERT INTO components SELECT 'sha256:' || encode(sha256(n::text::bytea), 'hex'), 'x' FROM generate_series(1, {PACKAGES}) n;
         INSERT INTO versions (package, version, number, digest, size, manifest, descriptors, published_us, published_by)
             SELECT 'publisher-' || n % 100 || '/package-' || n, '1.0.0', 1, 'sha256:' || encode(sha256(n::text::bytea), 'hex'), 1, '{{}}', '[]', 1, 'bench'
             FROM generate_series(1, {PACKAGES}) n;
         INSERT INTO tenants (id, tier, state, created_us) SELECT 'tenant-' || n, 'standard', 'active', 1 FROM generate_series(1, {TENANTS}) n;
-        "#
+        "
         ),
     )?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let folder = tempfile::tempdir()?;
     let host = runtime.block_on(host(folder.path(), &yaml(&database)))?;
     let mut figures = Vec::new();
     let mut alone = Vec::new();
     for (tenants, id) in [(10, "P15few"), (TENANTS, "P15")] {
-        fill(&database, "grants.sql", &format!(
-            "INSERT INTO grants SELECT 'tenant:tenant-' || t, 'publisher-' || p % 100 || '/package-' || p, '*', 1, 'bench'
-             FROM generate_series(1, {tenants}) t, LATERAL (SELECT 1 + (t * 37 + k * 97) % {PACKAGES} AS p FROM generate_series(1, {GRANTS}) k) x
-             ON CONFLICT DO NOTHING; ANALYZE;"
-        ))?;
+        fill(&database, "grants.sql", &grants(&marks, tenants)?)?;
         let mut rounds = Vec::new();
         for _ in 0..5 {
             rounds.push(runtime.block_on(lists(&host, tenants))?);
@@ -185,6 +190,40 @@ pub(crate) fn listing() -> anyhow::Result<Vec<Figure>> {
         figures.push(Figure { id, name, unit: "ms", target, rounds });
     }
     Ok(figures)
+}
+
+/// A package's summary, as it is kept for lists.
+const ABOUT: &str = r#"{"description":"Looks up accounts","skills":["a.b"],"hosts":["api.example.com"],"secrets":["token"],"wasi":false,"signed":true}"#;
+
+fn package(n: u32) -> anyhow::Result<PackageName> {
+    Ok(format!("publisher-{}/package-{n}", n % 100).parse()?)
+}
+
+/// What each of so many tenants is granted: other packages each.
+fn grants(marks: &Authentic, tenants: u32) -> anyhow::Result<String> {
+    let granted =
+        (1..=tenants).flat_map(|tenant| (1..=GRANTS).map(move |k| (tenant, 1 + (tenant * 37 + k * 97) % PACKAGES)));
+    let row = |(tenant, n)| {
+        let grant = GrantRow {
+            package: package(n)?,
+            grantee: format!("tenant:tenant-{tenant}"),
+            range: "*".to_owned(),
+            created_us: 1,
+            created_by: "bench".to_owned(),
+            mac: String::new(),
+        };
+        let mac = marks.grant(&grant);
+        Ok(format!("'{}', '{}', '*', 1, 'bench', '{mac}'", grant.grantee, grant.package))
+    };
+    rows("grants (grantee, package, range, created_us, created_by, mac)", granted.map(row))
+}
+
+/// Statements that insert these rows, a thousand in each.
+fn rows(into: &str, rows: impl Iterator<Item = anyhow::Result<String>>) -> anyhow::Result<String> {
+    let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
+    let insert =
+        |some: &[String]| format!("INSERT INTO {into} VALUES ({}) ON CONFLICT DO NOTHING;\n", some.join("), ("));
+    Ok(rows.chunks(1000).map(insert).collect::<String>() + "ANALYZE;\n")
 }
 
 /// Milliseconds of the slowest in a hundred lists.

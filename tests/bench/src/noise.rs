@@ -40,7 +40,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     // What the noise's client computes is no use of the host: whoever makes noise has a machine of its own. It gets what is left.
     let noisy = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .on_thread_start(|| _ = rustix::process::nice(15))
+        .on_thread_start(yield_to_all)
         .enable_all()
         .build()?;
     let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -183,6 +183,18 @@ impl Noise {
         self.callers.iter().for_each(JoinHandle::abort);
     }
 }
+
+/// Has this thread run only where no other wants the core.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn yield_to_all() {
+    let idle = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads the structure and changes how this thread is scheduled.
+    let _as_it_was = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const idle) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn yield_to_all() {}
 
 /// A peer that says nothing, or a byte of an answer now and then. Ends with the process.
 fn peer(speaks: bool) -> anyhow::Result<SocketAddr> {

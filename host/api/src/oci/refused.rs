@@ -57,11 +57,11 @@ fn of(problem: &Problem) -> Response {
     let (status, document) = Failed::document_of(problem);
     let (status, code) = match problem {
         Problem::Unauthenticated => (status, "UNAUTHORIZED"),
-        Problem::Forbidden(_) => (status, "DENIED"),
+        Problem::Forbidden(_) | Problem::Stopped(_) => (status, "DENIED"),
         Problem::Invalid { .. } => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
         Problem::Quota { .. } | Problem::FailedTooOften { .. } => (status, "TOOMANYREQUESTS"),
         // Not in the specification, which lets a registry have codes of its own; others give the same.
-        Problem::Unavailable(_) => (status, "UNAVAILABLE"),
+        Problem::Unavailable(_) | Problem::Changed => (status, "UNAVAILABLE"),
         _ => (status, "UNKNOWN"),
     };
     answer(status, code, &problem.to_string(), Some(document))

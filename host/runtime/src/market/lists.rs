@@ -7,8 +7,10 @@ use clawhold_tenancy::permit::{Market, ShowPackage};
 use clawhold_tenancy::{Context, PackageName, Permit, TenantId};
 use semver::Version as Number;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{Viewer, ranges};
+use super::Viewer;
+use crate::authentic::same;
 use crate::{Host, Problem, SkillSpec};
 
 /// Packages that are looked at in one go.
@@ -146,7 +148,7 @@ impl Host {
         let index = self.verified_index()?;
         let mut seen = Vec::with_capacity(rows.len());
         for row in rows {
-            let ranges = ranges(granted.iter().filter(|grant| grant.package == row.name))?;
+            let ranges = self.ranges(granted.iter().filter(|grant| grant.package == row.name));
             let is_whole = match viewer {
                 Viewer::Tenant(tenant) => ranges.is_empty() && self.is_own(tenant, &row.name).await?,
                 _ => true,
@@ -158,25 +160,46 @@ impl Host {
             let Some(newest) = newest else { continue };
             let installed = installed.iter().find(|(package, _)| *package == row.name);
             let installed = installed.map(|(_, version)| version.clone());
-            seen.push(self.summary(row, newest, installed).await?);
+            match self.summary(row, newest, installed).await {
+                Ok(summary) => seen.push(summary),
+                // One that somebody has changed past the host, or that cannot be read, hides no other.
+                Err(Problem::Changed | Problem::Internal) => {}
+                Err(problem) => return Err(problem),
+            }
         }
         Ok((seen, last))
     }
 
     /// Whether a package is a tenant's own. Not because nothing grants it: a grant may have been taken back just now.
     async fn is_own(&self, tenant: &TenantId, package: &PackageName) -> Result<bool, Problem> {
-        let publisher = self.store.system("look up a publisher").await?.publisher(&package.publisher()).await?;
-        Ok(publisher.and_then(|publisher| publisher.owner).as_ref() == Some(tenant))
+        match self.publisher_of(&package.publisher()).await {
+            Ok(publisher) => Ok(publisher.owner.as_ref() == Some(tenant)),
+            Err(Problem::NotFound(_) | Problem::Changed) => Ok(false),
+            Err(problem) => Err(problem),
+        }
     }
 
     async fn summary(&self, row: Package, newest: &Entry, installed: Option<Number>) -> Result<Summary, Problem> {
-        let about = if newest.version.to_string() == row.newest {
-            serde_json::from_str(&row.about).map_err(|e| Problem::internal("what a list shows of a package", e))?
+        let kept = if newest.version.to_string() == row.newest { self.kept_about(&row) } else { None };
+        let about = if let Some(about) = kept {
+            about
         } else {
             let (version, skills) = self.published(&row.name, &newest.version).await?;
             About::of(&version.published, &skills)
         };
         let (version, status) = (newest.version.clone(), newest.status);
         Ok(Summary { name: row.name, created_us: row.created_us, version, status, about, installed })
+    }
+
+    /// What is kept for lists, if it is what the host wrote.
+    fn kept_about(&self, row: &Package) -> Option<About> {
+        let about = serde_json::from_str(&row.about).ok().filter(|_| same(&row.mac, &self.authentic.listed(row)));
+        if about.is_none() {
+            self.note_tampered(
+                format!("package:{}", row.name),
+                json!({ "why": "what lists show of it is not what the host wrote" }),
+            );
+        }
+        about
     }
 }
