@@ -198,7 +198,7 @@ fn a_head_from_before_there_were_roots_of_packages_is_followed_by_one_with_them(
     let index = verify(entries(), &old, None, NOW).unwrap();
     let more = entry("acme/new", "1.0.0", Status::Active, 6);
     let all: Vec<Entry> = entries().into_iter().chain([more.clone()]).collect();
-    assert_eq!(index.next_head(more, NOW, NOW + HOUR).unwrap(), (self::head(&all, 6), Roots::of(&all)));
+    assert_eq!(index.next_head(more, NOW, NOW + HOUR).unwrap(), (head(&all, 6), Roots::of(&all)));
 }
 
 #[test]

@@ -150,7 +150,7 @@ pub(crate) fn listing() -> anyhow::Result<Vec<Figure>> {
         &database,
         "market.sql",
         &format!(
-            r"{packages}
+            "{packages}
         INSERT INTO components SELECT 'sha256:' || encode(sha256(n::text::bytea), 'hex'), 'x' FROM generate_series(1, {PACKAGES}) n;
         INSERT INTO versions (package, version, number, digest, size, manifest, descriptors, published_us, published_by)
             SELECT 'publisher-' || n % 100 || '/package-' || n, '1.0.0', 1, 'sha256:' || encode(sha256(n::text::bytea), 'hex'), 1, '{{}}', '[]', 1, 'bench'
