@@ -31,7 +31,7 @@ impl Authentic {
     }
 
     /// The mark of an install.
-    pub(crate) fn install(&self, tenant: &TenantId, put: &PutInstall) -> String {
+    pub fn install(&self, tenant: &TenantId, put: &PutInstall) -> String {
         let PutInstall {
             package,
             version,
