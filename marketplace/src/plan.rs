@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clawhold_tenancy::limits::Asked;
 use clawhold_tenancy::manifest::Manifest;
-use clawhold_tenancy::policy::{Policy, SettingProblem};
+use clawhold_tenancy::policy::{HostPattern, Policy, SettingProblem};
 use clawhold_tenancy::secret_kind::SecretKind;
 use clawhold_tenancy::{Digest, RunLimits, SecretName, TenantId};
 use schemars::JsonSchema;
@@ -78,10 +78,35 @@ impl Narrowing {
             let asks = if asks.is_empty() { "none".to_owned() } else { Vec::from_iter(asks).join(", ") };
             return Err(PlanError::Host { host: host.clone(), asks });
         }
-        policy.http.retain(|rule| !self.without_hosts.contains(&rule.host.to_string()));
-        policy.limits = policy.limits.within(&self.limits.cap());
+        self.cut(policy);
         Ok(())
     }
+
+    fn cut(&self, policy: &mut Policy) {
+        policy.http.retain(|rule| !self.without_hosts.contains(&rule.host.to_string()));
+        policy.limits = policy.limits.within(&self.limits.cap());
+    }
+}
+
+/// What a version may do that is put back: what was agreed to for it, with what it got less of `then`, and without what has been left out
+/// since, in whatever way that version writes a host. It is no more than `agreed`, so nobody need be asked. Also gives what it gets less
+/// of by that.
+pub fn put_back(agreed: &Policy, then: &Narrowing, now: &Narrowing) -> (Policy, Narrowing) {
+    let since = now.without_hosts.difference(&then.without_hosts);
+    let left_out: Vec<HostPattern> = since.filter_map(|host| host.parse().ok()).collect();
+    let met = agreed.http.iter().filter(|rule| left_out.iter().any(|host| host.meets(&rule.host)));
+    let mut without_hosts: BTreeSet<String> = met.map(|rule| rule.host.to_string()).collect();
+    without_hosts.extend(then.without_hosts.iter().chain(&now.without_hosts).cloned());
+    let less = Narrowing { without_hosts, limits: then.limits.lower(&now.limits) };
+    let mut policy = agreed.clone();
+    less.cut(&mut policy);
+    (policy, less)
+}
+
+/// The word that says yes to this. The code and the settings are part of what is accepted, and so is who accepts it: the same rights for
+/// another component, another price list or another tenant are another question.
+pub fn consent(tenant: &TenantId, digest: &Digest, policy: &Policy, settings: &Value) -> Digest {
+    Digest::of(format!("clawhold-consent-v1 {tenant} {digest} {} {settings}", policy.digest()).as_bytes())
 }
 
 /// What an admin chose.
@@ -110,10 +135,7 @@ pub fn plan(
     let Choice { settings, reveal, narrowing, narrowed } = choice;
     let mut policy = Policy::from_manifest(manifest, settings, reveal, ceiling)?;
     narrowing.narrow(&mut policy, narrowed)?;
-    // The code and the settings are part of what is accepted, and so is who accepts it: the same rights for another
-    // component, another price list or another tenant are another question.
-    let consent =
-        Digest::of(format!("clawhold-consent-v1 {tenant} {digest} {} {settings}", policy.digest()).as_bytes());
+    let consent = consent(tenant, &digest, &policy, settings);
     let secrets = manifest
         .secrets
         .iter()
@@ -255,6 +277,53 @@ mod tests {
         assert!(plan(&tenant, &manifest, digest, again, &ceiling, None).is_ok(), "it was left out before");
         let said = of(&unknown).unwrap_err().to_string();
         assert_eq!(said, "the package asks for no host api.example.org; it asks for api.example.com, evil.example.com");
+    }
+
+    #[test]
+    fn what_is_put_back_has_neither_what_was_left_out_then_nor_what_is_left_out_now() {
+        let wide = "[[http]]\nhost = \"*.example.com\"\nmethods = [\"GET\"]\npaths = [\"/*\"]\n";
+        let other = "[[http]]\nhost = \"api.example.org:8443\"\nmethods = [\"GET\"]\npaths = [\"/*\"]\n";
+        let agreed = of(&manifest(&format!("{HTTP}{wide}{other}")), Digest::of(b"1"), None).policy;
+        let narrowing = |hosts: &[&str], memory_mb, timeout_ms| Narrowing {
+            without_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            limits: Asked { memory_mb, timeout_ms, ..Asked::default() },
+        };
+        let none = narrowing(&[], None, None);
+        for (case, then, now, hosts) in [
+            ("nothing", &none, &none, &["api.example.com", "*.example.com", "api.example.org:8443"][..]),
+            ("now", &none, &narrowing(&["api.example.org:8443"], None, None), &["api.example.com", "*.example.com"]),
+            ("then", &narrowing(&["*.example.com"], None, None), &none, &["api.example.com", "api.example.org:8443"]),
+            (
+                "one of many",
+                &none,
+                &narrowing(&["evil.example.com"], None, None),
+                &["api.example.com", "api.example.org:8443"],
+            ),
+            ("many, of which it has one", &none, &narrowing(&["*.example.com"], None, None), &["api.example.org:8443"]),
+            (
+                "then and now",
+                &narrowing(&["evil.example.com"], None, None),
+                &narrowing(&["evil.example.com"], None, None),
+                &["api.example.com", "*.example.com", "api.example.org:8443"],
+            ),
+            (
+                "another port",
+                &none,
+                &narrowing(&["api.example.org"], None, None),
+                &["api.example.com", "*.example.com", "api.example.org:8443"],
+            ),
+        ] {
+            let (policy, less) = put_back(&agreed, then, now);
+            let left: Vec<String> = policy.http.iter().map(|rule| rule.host.to_string()).collect();
+            assert_eq!(left, hosts, "{case}");
+            assert_eq!(crate::change::increases(&agreed, &policy), [""; 0], "{case}");
+            assert!(less.without_hosts.is_superset(&then.without_hosts), "{case}");
+            assert!(less.without_hosts.is_superset(&now.without_hosts), "{case}");
+        }
+        let (then, now) = (narrowing(&[], Some(32), Some(100)), narrowing(&[], Some(8), Some(200)));
+        let (policy, less) = put_back(&agreed, &then, &now);
+        assert_eq!((policy.limits.memory_bytes, policy.limits.wall_ms), (8 << 20, 100));
+        assert_eq!(less.limits, Asked { memory_mb: Some(8), timeout_ms: Some(100), ..Asked::default() });
     }
 
     #[test]

@@ -87,19 +87,21 @@ pub struct Candidate {
     pub status: Status,
 }
 
-/// The newest version that an install follows to; `None` to stay.
+/// The versions that an install may follow to, the newest first; none to stay. Whether one asks for more is not looked at here.
 pub fn follow<'a>(
     current: &Version,
     channel: Channel,
     candidates: &'a [Candidate],
     now_us: i64,
     cool_down_us: i64,
-) -> Option<&'a Candidate> {
-    candidates
+) -> Vec<&'a Candidate> {
+    let mut all: Vec<&Candidate> = candidates
         .iter()
         .filter(|next| next.status.may_install() && channel.permits(current, &next.version))
         .filter(|next| now_us.saturating_sub(next.good_since_us) >= cool_down_us)
-        .max_by(|one, other| one.version.cmp_precedence(&other.version))
+        .collect();
+    all.sort_by(|one, other| other.version.cmp_precedence(&one.version));
+    all
 }
 
 /// Cargo's `^`, which has the rules for 0.x and for pre-releases.
@@ -127,7 +129,12 @@ mod tests {
     }
 
     fn followed(current: &str, channel: Channel, candidates: &[Candidate]) -> Option<String> {
-        follow(&current.parse().unwrap(), channel, candidates, NOW, COOL_DOWN_US).map(|next| next.version.to_string())
+        all(current, channel, candidates).into_iter().next()
+    }
+
+    fn all(current: &str, channel: Channel, candidates: &[Candidate]) -> Vec<String> {
+        let all = follow(&current.parse().unwrap(), channel, candidates, NOW, COOL_DOWN_US);
+        all.into_iter().map(|next| next.version.to_string()).collect()
     }
 
     #[test]
@@ -191,6 +198,14 @@ mod tests {
         }
         let odd = [Candidate { good_since_us: i64::MIN, ..candidate("1.4.1", 0, Status::Active) }];
         assert_eq!(followed("1.4.0", Channel::Patch, &odd).as_deref(), Some("1.4.1"), "no overflow");
+    }
+
+    #[test]
+    fn older_versions_come_behind_newer_ones() {
+        let of = |version| candidate(version, 100, Status::Active);
+        let candidates = ["1.4.9", "1.5.0", "1.4.10", "1.3.0", "2.0.0"].map(of);
+        assert_eq!(all("1.4.0", Channel::Minor, &candidates), ["1.5.0", "1.4.10", "1.4.9"]);
+        assert_eq!(all("1.4.0", Channel::Patch, &candidates), ["1.4.10", "1.4.9"]);
     }
 
     #[test]

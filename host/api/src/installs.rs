@@ -105,7 +105,8 @@ pub(crate) struct InstallView {
     consent: String,
     reveal: BTreeSet<SecretName>,
     channel: String,
-    /// A newer version that asks for more than was agreed to: plan it, and put it if you agree.
+    /// A newer version that the install does not follow to, because it asks for more than was agreed to or cannot be put as it is; the audit log
+    /// says why. Plan it, and put it if you agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<String>,
     /// What it gets less of than it asks for.

@@ -75,6 +75,9 @@ pub(crate) struct PackageView {
     /// The version that you have installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     installed: Option<String>,
+    /// How many of your skills are of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    installed_skills: Option<u64>,
 }
 
 /// Words that a search may have, and bytes of all of them.
@@ -112,6 +115,12 @@ pub(crate) struct VersionView {
     signed: bool,
     manifest: Manifest,
     skills: Vec<SkillView>,
+    /// The version that you have installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    installed: Option<String>,
+    /// How many of your skills are of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    installed_skills: Option<u64>,
 }
 
 /// `{publisher}/{name}` of a path.
@@ -283,7 +292,8 @@ pub(crate) async fn list(
         hosts: package.about.hosts,
         secrets: package.about.secrets,
         wasi: package.about.wasi,
-        installed: package.installed.map(|version| version.to_string()),
+        installed: package.installed.as_ref().map(|installed| installed.version.to_string()),
+        installed_skills: package.installed.map(|installed| installed.skills),
     };
     Ok(Json(Page::with(packages.into_iter().map(view).collect(), next.map(|name| name.to_string()))))
 }
@@ -294,7 +304,9 @@ pub(crate) async fn show(
     Named(path): Named<PackagePath>,
     Asked(query): Asked<VersionQuery>,
 ) -> Answer<VersionView> {
-    let (version, skills) = host.package(&allowed.cx, &allowed.permit, &path.parse()?, query.version.as_ref()).await?;
+    let name = path.parse()?;
+    let (version, skills) = host.package(&allowed.cx, &allowed.permit, &name, query.version.as_ref()).await?;
+    let installed = host.installed(&allowed.cx, &allowed.permit, &name).await?;
     let published = version.published;
     Ok(Json(VersionView {
         name: published.manifest.package.name.to_string(),
@@ -307,6 +319,8 @@ pub(crate) async fn show(
         advisory: version.advisory,
         signed: published.signature.is_some(),
         skills: skills.iter().map(skill_view).collect(),
+        installed: installed.as_ref().map(|installed| installed.version.to_string()),
+        installed_skills: installed.map(|installed| installed.skills),
         manifest: published.manifest,
     }))
 }

@@ -1,6 +1,6 @@
 //! What authenticates rows that decide what runs: whoever can write to the database, and has no key, makes none that is believed.
 
-use clawhold_store::{GrantRow, Package, Publication, PublisherRow, PutInstall, Shown, StatusChange, Version};
+use clawhold_store::{GrantRow, Package, Publication, PublisherRow, PutInstall, Shown, StatusChange, Telling, Version};
 use clawhold_tenancy::{Digest, PackageName, TenantId};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -31,7 +31,7 @@ impl Authentic {
     }
 
     /// The mark of an install.
-    pub(crate) fn install(&self, tenant: &TenantId, put: &PutInstall) -> String {
+    pub fn install(&self, tenant: &TenantId, put: &PutInstall) -> String {
         let PutInstall {
             package,
             version,
@@ -117,6 +117,12 @@ impl Authentic {
     pub(crate) fn advisory(&self, package: &PackageName, row: &Version) -> String {
         let version = row.published.manifest.package.version.to_string();
         self.said(package, &version, &row.status, row.changed_us, &row.advisory)
+    }
+
+    /// The same, of what tenants are still to be told.
+    pub(crate) fn telling(&self, row: &Telling) -> String {
+        let Telling { package, version, status, changed_us, advisory, .. } = row;
+        self.said(package, &version.to_string(), status, *changed_us, advisory)
     }
 
     fn said(&self, package: &PackageName, version: &str, status: &str, changed_us: i64, advisory: &str) -> String {

@@ -236,6 +236,8 @@ impl Host {
             return Err(Problem::invalid("settings", format!("they have {size} bytes, {SETTINGS_BYTES} are allowed")));
         }
         let current = self.store.tenant(tenant).await?.install(&ask.package).await?;
+        // A row that was changed past the host counts as none: nothing of it is compared with, kept, or gone back to.
+        let current = current.filter(|install| self.is_ours(tenant, &install.put));
         let (version, skills) = self.installable(tenant, ask, current.as_ref()).await?;
         let manifest = &version.published.manifest;
         if manifest.wasi.is_some()
@@ -335,10 +337,14 @@ pub(crate) fn ask_of(put: &PutInstall, version: Option<Number>) -> Result<Instal
         settings: put.settings.clone(),
         reveal: put.reveal.clone(),
         channel: put.channel.parse().map_err(|e| Problem::internal("a channel", e))?,
-        narrowing: serde_json::from_str(&put.narrowing).map_err(|e| Problem::internal("a narrowing", e))?,
+        narrowing: narrowing_of(&put.narrowing)?,
     })
 }
 
-fn narrowing_text(narrowing: &Narrowing) -> String {
+pub(crate) fn narrowing_of(text: &str) -> Result<Narrowing, Problem> {
+    serde_json::from_str(text).map_err(|e| Problem::internal("a narrowing", e))
+}
+
+pub(crate) fn narrowing_text(narrowing: &Narrowing) -> String {
     serde_json::to_string(narrowing).expect("it has only string keys")
 }

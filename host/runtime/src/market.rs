@@ -3,7 +3,7 @@
 mod lists;
 
 use clawhold_marketplace::index::{Entry, Status};
-use clawhold_store::{StatusChange, Untold};
+use clawhold_store::{StatusChange, Telling};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, SealedEvent, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{Market, SetPackageStatus, ShowPackage};
@@ -22,6 +22,8 @@ const ADVISORY_CHARS: usize = 2_000;
 const TAKEN_BACK_US: i64 = 60_000_000;
 /// Tenants that are told of a status in one transaction, each locking its chain.
 const TOLD: u32 = 50;
+/// Changes of a package that its publisher may make before tenants were told of them. Each is an entry in each tenant's log.
+const UNTOLD: u64 = 16;
 
 /// Whose eyes a package is seen with.
 pub(crate) enum Viewer<'a> {
@@ -43,7 +45,7 @@ impl<'a> Viewer<'a> {
     }
 }
 
-pub use lists::{About, Summary};
+pub use lists::{About, Installed, Summary};
 
 /// A version of a package, as its list has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,6 +209,15 @@ impl Host {
                 was.status.as_str()
             )));
         }
+        // Nothing keeps anybody from stopping a bad version.
+        if cx.role != Role::Operator
+            && *status != Status::Revoked
+            && self.store.system("count what tenants are to be told").await?.count_tellings(name).await? >= UNTOLD
+        {
+            return Err(Problem::Conflict(format!(
+                "tenants are still being told of {UNTOLD} changes of {name}; wait until they were, and try again"
+            )));
+        }
         let changed_us = now_us();
         let done = VersionStatus { version: version.clone(), status: *status, changed_us };
         let detail = json!({ "was": was.status, "status": status, "advisory": advisory, "digest": was.digest });
@@ -231,64 +242,70 @@ impl Host {
         Ok(done)
     }
 
-    /// Tells each tenant that has a version installed what became of it, in its own chain, once.
+    /// Tells each tenant that has a version installed what became of it, in its own chain: each change once, and in their order.
     pub(crate) async fn tell_tenants(&self) -> Result<(), Problem> {
         if self.store.pinned().await?.is_some() {
             return Ok(());
         }
-        let untold = self.store.system("read what tenants are to be told").await?.untold().await?;
-        for mut told in untold {
-            while let Some(after) = self.tell_some(&told).await? {
-                told.after = after;
+        // Read anew each time, and left to another host that tells as well: nobody hears of a change before all have heard of the one before.
+        while let Some(telling) = self.store.system("read what tenants are to be told").await?.next_telling().await? {
+            if !self.tell_some(&telling).await? {
+                break;
             }
         }
         Ok(())
     }
 
-    /// Tells the next tenants; gives the last of them, or nothing when that were all.
-    async fn tell_some(&self, told: &Untold) -> Result<Option<String>, Problem> {
-        let after = told.after.parse().ok();
+    /// Tells the next tenants; `false` if another host has.
+    async fn tell_some(&self, telling: &Telling) -> Result<bool, Problem> {
+        if !same(&telling.mac, &self.authentic.telling(telling)) {
+            let (package, version) = (&telling.package, &telling.version);
+            self.note_tampered(
+                format!("telling:{package}@{version}"),
+                json!({ "why": "it is not what the host wrote; nobody is told of it" }),
+            );
+            return Ok(self.store.note_nobody_told(telling, None).await?);
+        }
+        let after = telling.told.parse().ok();
         let tenants = self.store.system("list tenants").await?.tenants(after.as_ref(), TOLD).await?;
-        let last = tenants.last().filter(|_| tenants.len() == TOLD as usize).map(|tenant| tenant.id.to_string());
+        let last = tenants.last().filter(|_| tenants.len() == TOLD as usize).map(|tenant| tenant.id.as_str());
         let mut affected = Vec::new();
         for tenant in &tenants {
             // One that cannot be told, because its row or its key is damaged, keeps no other from it.
-            match self.told_of(&tenant.id, told).await {
+            match self.told_of(&tenant.id, telling).await {
                 Ok(event) => affected.extend(event.map(|event| (tenant.id.clone(), event))),
                 Err(Problem::Unavailable(why)) => return Err(Problem::Unavailable(why)),
                 Err(problem) => {
-                    tracing::error!(tenant_id = %tenant.id, package = %told.package, %problem, "a tenant could not be told what became of a version");
+                    tracing::error!(tenant_id = %tenant.id, package = %telling.package, %problem, "a tenant could not be told what became of a version");
                 }
             }
         }
         if affected.is_empty() {
-            self.store.note_nobody_told(told, last.as_deref()).await?;
-            return Ok(last);
+            return Ok(self.store.note_nobody_told(telling, last).await?);
         }
         let all = Event {
-            detail: json!({ "status": told.status, "tenants": affected.len() }).to_string().into(),
-            ..said(told)
+            detail: json!({ "status": telling.status, "tenants": affected.len() }).to_string().into(),
+            ..said(telling)
         };
         let all = self.details.seal(Chain::Host, Event { action: "package.tell_tenants".to_owned(), ..all }).await?;
         let mut tx = self.store.system_write("tell tenants what became of a version").await?;
-        // Another host may be telling them.
-        if !tx.note_told(told, last.as_deref()).await? {
-            return Ok(None);
+        if !tx.note_told(telling, last).await? {
+            return Ok(false);
         }
         for (tenant, event) in &affected {
             tx.append(tenant, std::slice::from_ref(event)).await?;
         }
         tx.commit(all).await?;
-        Ok(last)
+        Ok(true)
     }
 
     /// What a tenant is told, if it has the version installed.
-    async fn told_of(&self, tenant: &TenantId, told: &Untold) -> Result<Option<SealedEvent>, Problem> {
-        let installed = self.store.tenant(tenant).await?.install(&told.package).await?;
-        if installed.is_none_or(|install| install.put.version != told.version) {
+    async fn told_of(&self, tenant: &TenantId, telling: &Telling) -> Result<Option<SealedEvent>, Problem> {
+        let installed = self.store.tenant(tenant).await?.install(&telling.package).await?;
+        if installed.is_none_or(|install| install.put.version != telling.version) {
             return Ok(None);
         }
-        Ok(Some(self.details.seal(Chain::Tenant(tenant), said(told)).await?))
+        Ok(Some(self.details.seal(Chain::Tenant(tenant), said(telling)).await?))
     }
 
     /// What is verified of the index; nothing is served of a marketplace that nobody vouches for.
@@ -305,8 +322,8 @@ impl Host {
     }
 }
 
-fn said(told: &Untold) -> Event {
-    let Untold { package, version, status, advisory, .. } = told;
+fn said(telling: &Telling) -> Event {
+    let Telling { package, version, status, advisory, .. } = telling;
     Event {
         at_us: now_us(),
         actor: Actor::Host("market").to_string(),
@@ -315,6 +332,6 @@ fn said(told: &Untold) -> Event {
         outcome: Outcome::Success,
         run: None,
         trace: TraceId::random(),
-        detail: json!({ "advisory": advisory }).to_string().into_bytes(),
+        detail: json!({ "advisory": advisory, "changed_us": telling.changed_us }).to_string().into_bytes(),
     }
 }

@@ -183,7 +183,8 @@ impl Host {
         self.put_keys(cx, permit.action(), &there, keys, &detail, keep).await
     }
 
-    /// Takes the trust in a key back; and that in what it signed before, if it was not safe then.
+    /// Takes the trust in a key back; and that in what it signed before, if it was not safe then. A key that is revoked may only be trusted less
+    /// by a further word: from an earlier time on, or nothing that it signed.
     pub async fn revoke_publisher_key(
         &self,
         cx: &Context,
@@ -196,8 +197,26 @@ impl Host {
         let there = self.publisher_of(permit.resource()).await?;
         let mut keys = there.keys.clone();
         let record = keys.iter_mut().find(|record| record.key.id() == *key).ok_or(Problem::NotFound("key"))?;
-        record.revoked = Some(Revocation { at_us: at_us.unwrap_or_else(now_us), earlier });
-        let detail = json!({ "key": key.to_string(), "at_us": at_us, "earlier": earlier });
+        let now = now_us();
+        let said_us = at_us.unwrap_or(now);
+        if said_us > now {
+            return Err(Problem::invalid(
+                "at",
+                "it is yet to come, and until then the key would sign; leave it out to revoke the key now",
+            ));
+        }
+        let said = Revocation { at_us: said_us, earlier };
+        let revoked = record.revoked.map_or(said, |was| Revocation {
+            at_us: was.at_us.min(said.at_us),
+            earlier: if was.earlier == Earlier::Falls { Earlier::Falls } else { said.earlier },
+        });
+        if record.revoked == Some(revoked) {
+            return Err(Problem::Conflict(format!(
+                "the key {key} is revoked already, and this would trust it no less; an earlier `at`, or `earlier_falls`, would"
+            )));
+        }
+        record.revoked = Some(revoked);
+        let detail = json!({ "key": key.to_string(), "at_us": revoked.at_us, "earlier": revoked.earlier });
         let done = self.put_keys(cx, permit.action(), &there, keys, &detail, keep).await?;
         // What it signed is looked at again when it is loaded.
         self.fresh.note_change();

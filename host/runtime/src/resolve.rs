@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clawhold_capabilities::{RunHost, agent_of};
 use clawhold_marketplace::publisher::{Expected, verify_package};
-use clawhold_marketplace::{Schema, SkillSpec};
+use clawhold_marketplace::{Schema, SkillSpec, consent};
 use clawhold_sandbox::Skill;
 use clawhold_store::{PutInstall, StoreError};
 use clawhold_tenancy::policy::Policy;
@@ -174,6 +174,8 @@ impl Host {
             return Err(self.tampered(format!("component:{digest}"), "its bytes are not those of its digest"));
         }
         let component = loaded?;
+        // To compile takes its time, and what became of the version meanwhile counts.
+        self.require_runs(tenant, &put).await?;
         Ok(Some(Arc::new(Ready {
             agent: agent_of(&put.package, &put.version),
             package: put.package,
@@ -188,26 +190,27 @@ impl Host {
         })))
     }
 
+    /// Whether an install is what this host wrote, and allows what was agreed to and nothing else.
+    pub(crate) fn is_ours(&self, tenant: &TenantId, put: &PutInstall) -> bool {
+        let agreed = consent(tenant, &put.digest, &put.policy, &put.settings);
+        same(&put.mac, &self.authentic.install(tenant, put)) && put.consent == agreed
+    }
+
+    pub(crate) async fn require_ours(&self, tenant: &TenantId, put: &PutInstall) -> Result<(), Problem> {
+        if self.is_ours(tenant, put) {
+            return Ok(());
+        }
+        let resource = format!("install:{tenant}/{}", put.package);
+        Err(self.tampered(resource, "its row is not what the host wrote, or not what was agreed to"))
+    }
+
     /// What is checked of an install before its code is brought into memory, and not with each call: that the row is what this host wrote,
     /// that the file is the one which the index names, that it may run, and that its publisher's signature still counts.
     pub(crate) async fn require_good(&self, tenant: &TenantId, put: &PutInstall) -> Result<(), Problem> {
         let PutInstall { package, version, digest, .. } = put;
-        if !same(&put.mac, &self.authentic.install(tenant, put)) {
-            return Err(self.tampered(format!("install:{tenant}/{package}"), "its row is not what the host wrote"));
-        }
-        let index = self.verified_index()?;
-        let entry = index.get(package, version).filter(|entry| entry.digest == *digest);
-        let Some(entry) = entry else {
-            return Err(self.tampered(format!("install:{tenant}/{package}"), "the index has no such file"));
-        };
+        self.require_ours(tenant, put).await?;
+        self.require_runs(tenant, put).await?;
         let (found, _) = self.published(package, version).await?;
-        if !entry.status.may_run() {
-            return Err(Problem::Stopped(format!(
-                "{package} {version} is {}: {}; install another version, or remove it",
-                entry.status.as_str(),
-                found.advisory
-            )));
-        }
         if self.must_be_signed(found.published.signature.as_deref()) {
             let publisher = self.publisher_of(&package.publisher()).await?;
             let expected = Expected { package, version, digest };
@@ -222,6 +225,24 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// That the index has this very file, and lets it run.
+    async fn require_runs(&self, tenant: &TenantId, put: &PutInstall) -> Result<(), Problem> {
+        let PutInstall { package, version, digest, .. } = put;
+        let index = self.verified_index()?;
+        let Some(entry) = index.get(package, version).filter(|entry| entry.digest == *digest) else {
+            return Err(self.tampered(format!("install:{tenant}/{package}"), "the index has no such file"));
+        };
+        if entry.status.may_run() {
+            return Ok(());
+        }
+        let (found, _) = self.published(package, version).await?;
+        Err(Problem::Stopped(format!(
+            "{package} {version} is {}: {}; install another version, or remove it",
+            entry.status.as_str(),
+            found.advisory
+        )))
     }
 
     async fn specs(

@@ -1,19 +1,22 @@
 //! Newer versions of what is installed: followed where the tenant chose so and they ask for no more, held where they do, and put back.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use clawhold_marketplace::change::increases;
 use clawhold_marketplace::upgrade::{Candidate, Channel, follow};
+use clawhold_marketplace::{consent, put_back};
 use clawhold_store::PutInstall;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::RollBackInstall;
 use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, SecretName, SkillName, TenantId, TraceId};
+use semver::Version as Number;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::installs::ask_of;
+use crate::installs::{ask_of, narrowing_of, narrowing_text};
 use crate::market::Viewer;
 use crate::{Host, Install, Problem};
 
@@ -21,16 +24,18 @@ use crate::{Host, Install, Problem};
 const LOOK: Duration = Duration::from_mins(5);
 /// Tenants that are looked at in one go.
 const TENANTS: u32 = 200;
+/// Versions that one install is tried with in one look. A publisher who has published more that ask for too much is asked to stop, not waited for.
+const VERSIONS: usize = 8;
 
 /// What an install was before: all that is needed to put it back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Before {
-    pub(crate) version: semver::Version,
+    pub(crate) version: Number,
     pub(crate) digest: Digest,
     pub(crate) settings: serde_json::Value,
     pub(crate) consent: Digest,
-    pub(crate) reveal: std::collections::BTreeSet<SecretName>,
+    pub(crate) reveal: BTreeSet<SecretName>,
     pub(crate) policy: clawhold_tenancy::policy::Policy,
     pub(crate) narrowing: String,
 }
@@ -44,8 +49,8 @@ impl Before {
 }
 
 impl Host {
-    /// Puts the version back that was installed before, with the settings and the consent that it had. It is what was agreed to once, so
-    /// nobody is asked again; its channel becomes `pinned`, or it would follow at once.
+    /// Puts the version back that was installed before, with the settings that it had, and without what the admin has left out since. That is
+    /// no more than was agreed to once, so nobody is asked again; its channel becomes `pinned`, or it would follow at once.
     pub async fn roll_back_install(
         self: &Arc<Self>,
         cx: &Context,
@@ -56,39 +61,65 @@ impl Host {
     ) -> Result<Install, Problem> {
         let tenant = permit.tenant();
         let there = self.store.tenant(tenant).await?.install(package).await?.ok_or(Problem::NotFound("install"))?;
+        // What is put back gets a mark of its own, so it must not come from a row that has none.
+        self.require_ours(tenant, &there.put).await?;
         let nothing =
             || Problem::Conflict(format!("{package} has had no other version before; there is none to go back to"));
         let before = there.put.before.as_deref().ok_or_else(nothing)?;
         let before: Before =
             serde_json::from_str(before).map_err(|e| Problem::internal("what was installed before", e))?;
+        let (then, now) = (narrowing_of(&before.narrowing)?, narrowing_of(&there.put.narrowing)?);
+        let (mut policy, narrowing) = put_back(&before.policy, &then, &now);
+        policy.limits = policy.limits.within(&self.ceiling);
+        let reveal = self.still_revealed(before.reveal, &there.put).await;
+        for (secret, is_revealed) in &mut policy.secrets {
+            *is_revealed &= reveal.contains(secret);
+        }
         let mut put = PutInstall {
             package: package.clone(),
             version: before.version,
+            consent: consent(tenant, &before.digest, &policy, &before.settings),
             digest: before.digest,
             settings: before.settings,
-            consent: before.consent,
-            reveal: before.reveal,
-            policy: before.policy,
+            reveal,
+            policy,
             updated_us: now_us(),
             updated_by: cx.actor.to_string(),
             channel: Channel::Pinned.to_string(),
             before: Some(Before::of(&there.put)),
-            narrowing: before.narrowing,
+            narrowing: narrowing_text(&narrowing),
             mac: String::new(),
         };
         put.mac = self.authentic.install(tenant, &put);
-        let detail = json!({ "from": there.put.version, "to": put.version, "policy": put.policy.digest() });
+        let detail = json!({
+            "from": there.put.version, "to": put.version, "consent": put.consent, "policy": put.policy.digest(), "reveal": put.reveal,
+        });
         let event = Event::by(cx, permit.action(), format!("package:{package}"), Outcome::Success).with(&detail);
-        self.switch(tenant, put, event, expected.unwrap_or(there.revision), keep).await
+        self.switch(tenant, put, event, expected.unwrap_or(there.revision), None, keep).await
     }
 
-    /// Puts another version in place of an install, at once: runs that are under way finish on the one that they began with.
+    /// Of secrets that a package could read, those that the install now does not keep from it: where it asks for one and the admin does not let it
+    /// be read, that holds for what is put back as well. What it does not ask for says nothing.
+    async fn still_revealed(&self, before: BTreeSet<SecretName>, now: &PutInstall) -> BTreeSet<SecretName> {
+        // A version whose row is damaged can be left all the same; what it asks for nobody knows.
+        let version = self.published(&now.package, &now.version).await.ok().map(|(version, _)| version);
+        let asks_for = |name: &SecretName| {
+            version.as_ref().is_none_or(|version| {
+                version.published.manifest.secrets.iter().any(|ask| ask.reveal && ask.name == *name)
+            })
+        };
+        before.into_iter().filter(|name| now.reveal.contains(name) || !asks_for(name)).collect()
+    }
+
+    /// Puts another version in place of an install, at once: runs that are under way finish on the one that they began with. A newer one that is
+    /// held stays so.
     async fn switch(
         self: &Arc<Self>,
         tenant: &TenantId,
         put: PutInstall,
         event: Event,
         expected: i64,
+        held: Option<&Number>,
         keep: Keep<Install>,
     ) -> Result<Install, Problem> {
         self.require_good(tenant, &put).await?;
@@ -96,7 +127,10 @@ impl Host {
         let names: Vec<SkillName> = skills.iter().map(|skill| skill.name.clone()).collect();
         let event = self.details.seal(Chain::Tenant(tenant), event).await?;
         let mut tx = self.store.tenant_write(tenant).await?;
-        tx.put_install(&put, &names, Some(expected)).await?;
+        let revision = tx.put_install(&put, &names, Some(expected)).await?;
+        if let Some(held) = held {
+            tx.hold(&put.package, revision, held).await?;
+        }
         let install = tx.install(&put.package).await?.ok_or(Problem::NotFound("install"))?;
         self.keep_in(&mut tx, keep, &install).await?;
         tx.commit(event).await?;
@@ -128,6 +162,8 @@ impl Host {
 
     async fn follow(self: &Arc<Self>, tenant: &TenantId, install: &Install) -> Result<(), Problem> {
         let put = &install.put;
+        // More is judged against what this says, and what follows is marked anew.
+        self.require_ours(tenant, put).await?;
         let channel: Channel = put.channel.parse().map_err(|e| Problem::internal("a channel", e))?;
         let seen = self.visible(&Viewer::Tenant(tenant), &put.package).await?;
         let of_channel = seen.iter().filter(|entry| channel.permits(&put.version, &entry.version));
@@ -140,44 +176,86 @@ impl Host {
             })
             .collect();
         let cool_down_us = i64::try_from(self.market.cool_down.as_micros()).unwrap_or(i64::MAX);
-        let Some(next) = follow(&put.version, channel, &candidates, now_us(), cool_down_us) else { return Ok(()) };
-        let ask = ask_of(put, Some(next.version.clone()))?;
-        let planned = self.planned(tenant, &ask).await;
-        let (adds, view) = match planned {
-            Ok(view) => (increases(&put.policy, &view.plan.policy), Some(view)),
-            // The new version does not take the settings, or the narrowing, as they are.
-            Err(problem @ Problem::Invalid { .. }) => (vec![problem.to_string()], None),
-            Err(problem) => return Err(problem),
-        };
-        let (version, package) = (&next.version, &put.package);
-        match view.filter(|_| adds.is_empty()) {
-            None => {
-                let event = host_event("install.hold", package, &json!({ "version": version, "adds": adds }));
-                let event = self.details.seal(Chain::Tenant(tenant), event).await?;
-                let mut tx = self.store.tenant_write(tenant).await?;
-                // Said once of each version.
-                if tx.hold(package, install.revision, version).await? {
-                    tx.commit(event).await?;
-                }
-                Ok(())
-            }
-            Some(view) => {
-                let mut next = PutInstall {
-                    version: version.clone(),
-                    digest: view.version.digest,
-                    consent: view.plan.consent,
-                    policy: view.plan.policy,
-                    updated_us: now_us(),
-                    updated_by: Actor::Host("channel").to_string(),
-                    before: Some(Before::of(put)),
-                    ..put.clone()
-                };
-                next.mac = self.authentic.install(tenant, &next);
-                let detail = json!({ "from": put.version, "to": version, "channel": put.channel, "policy": next.policy.digest() });
-                let event = host_event("install.follow", package, &detail);
-                self.switch(tenant, next, event, install.revision, Keep::nothing()).await.map(drop)
+        let newest_first = follow(&put.version, channel, &candidates, now_us(), cool_down_us);
+        let mut held = None;
+        for next in newest_first.into_iter().take(VERSIONS) {
+            let Some(why) = self.follow_to(tenant, install, &next.version, held).await? else { return Ok(()) };
+            if held.is_none() {
+                self.hold(tenant, install, &next.version, &why).await?;
+                held = Some(&next.version);
             }
         }
+        Ok(())
+    }
+
+    /// Has an install follow to this version; or gives why it does not.
+    async fn follow_to(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        install: &Install,
+        version: &Number,
+        held: Option<&Number>,
+    ) -> Result<Option<serde_json::Value>, Problem> {
+        let put = &install.put;
+        let view = match self.planned(tenant, &ask_of(put, Some(version.clone()))?).await {
+            Ok(view) => view,
+            // It does not take the settings, or the narrowing, as they are; or the tenant may not have such a one.
+            Err(problem @ (Problem::Invalid { .. } | Problem::Forbidden(_))) => {
+                return Ok(Some(json!({ "why": problem.to_string() })));
+            }
+            Err(problem) => return Err(problem),
+        };
+        let adds = increases(&put.policy, &view.plan.policy);
+        if !adds.is_empty() {
+            return Ok(Some(json!({ "adds": adds })));
+        }
+        let mut next = PutInstall {
+            version: version.clone(),
+            digest: view.version.digest,
+            consent: view.plan.consent,
+            policy: view.plan.policy,
+            updated_us: now_us(),
+            updated_by: Actor::Host("channel").to_string(),
+            before: Some(Before::of(put)),
+            ..put.clone()
+        };
+        next.mac = self.authentic.install(tenant, &next);
+        let detail =
+            json!({ "from": put.version, "to": version, "channel": put.channel, "policy": next.policy.digest() });
+        let event = host_event("install.follow", &put.package, &detail);
+        match self.switch(tenant, next, event, install.revision, held, Keep::nothing()).await {
+            Ok(_) => Ok(None),
+            // Another package has a skill of that name; or the signature counts no longer.
+            Err(problem @ (Problem::Conflict(_) | Problem::Forbidden(_))) => {
+                Ok(Some(json!({ "why": problem.to_string() })))
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Tells the tenant that a version is not followed to, and why; once.
+    async fn hold(
+        &self,
+        tenant: &TenantId,
+        install: &Install,
+        version: &Number,
+        why: &serde_json::Value,
+    ) -> Result<(), Problem> {
+        if install.held.as_ref() == Some(version) {
+            return Ok(());
+        }
+        let mut detail = json!({ "version": version });
+        if let (Some(detail), Some(why)) = (detail.as_object_mut(), why.as_object()) {
+            detail.extend(why.clone());
+        }
+        let event = host_event("install.hold", &install.put.package, &detail);
+        let event = self.details.seal(Chain::Tenant(tenant), event).await?;
+        let mut tx = self.store.tenant_write(tenant).await?;
+        // Another host may have told it.
+        if tx.hold(&install.put.package, install.revision, version).await? {
+            tx.commit(event).await?;
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,6 @@
 use clawhold_tenancy::audit::HOST_CHAIN;
 use clawhold_tenancy::{Digest, PackageName};
 use semver::Version as Number;
-use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use crate::driver::{self, Change};
@@ -45,21 +44,6 @@ pub struct StatusChange {
     pub counter: i64,
     /// What authenticates status, time and advisory.
     pub advisory_mac: String,
-}
-
-/// A version whose tenants are still to be told what became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Untold {
-    /// The package.
-    pub package: PackageName,
-    /// Its version.
-    pub version: Number,
-    /// What it became.
-    pub status: String,
-    /// Why.
-    pub advisory: String,
-    /// The last tenant that was told; empty for none.
-    pub after: String,
 }
 
 impl<M> SystemTx<M> {
@@ -120,26 +104,6 @@ impl<M> SystemTx<M> {
             .map(|row| row.is_some())
             .map_err(failed("look whether anything is published"))
     }
-
-    /// Versions of which not all tenants were told yet.
-    pub async fn untold(&mut self) -> Result<Vec<Untold>, StoreError> {
-        sqlx::query("SELECT package, version, status, advisory, told FROM versions WHERE told IS NOT NULL")
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(failed("read what tenants are to be told"))?
-            .iter()
-            .map(|row| {
-                let fields = Fields::of("versions", row);
-                Ok(Untold {
-                    package: fields.id("package")?,
-                    version: fields.id("version")?,
-                    status: fields.text("status")?,
-                    advisory: fields.text("advisory")?,
-                    after: fields.text("told")?,
-                })
-            })
-            .collect()
-    }
 }
 
 impl SystemTx<Write> {
@@ -180,11 +144,10 @@ impl SystemTx<Write> {
         .map_err(failed("keep a package's root"))
     }
 
-    /// Makes something else of a version, of which its tenants are still to be told. [`Conflict::Missing`] if there is none.
+    /// Makes something else of a version, which its tenants are to be told. [`Conflict::Missing`] if there is none.
     pub async fn set_status(&mut self, change: &StatusChange) -> Result<(), StoreError> {
         let done = sqlx::query(
-            "UPDATE versions SET status = $3, advisory = $4, changed_us = $5, counter = $6, told = '', \
-             advisory_mac = $7 \
+            "UPDATE versions SET status = $3, advisory = $4, changed_us = $5, counter = $6, advisory_mac = $7 \
              WHERE package = $1 AND version = $2",
         )
         .bind(change.package.as_str())
@@ -197,39 +160,14 @@ impl SystemTx<Write> {
         .execute(&mut *self.tx)
         .await
         .map_err(failed("change a version's status"))?;
-        if done.rows_affected() == 0 { Err(Conflict::Missing("change a version's status").into()) } else { Ok(()) }
+        if done.rows_affected() == 0 {
+            return Err(Conflict::Missing("change a version's status").into());
+        }
+        self.add_telling(change).await
     }
-}
-
-impl SystemTx<Write> {
-    /// Notes that tenants up to this one were told what became of a version; with `None`, all. `false` if somebody else has told them.
-    pub async fn note_told(&mut self, told: &Untold, up_to: Option<&str>) -> Result<bool, StoreError> {
-        note_told(&mut self.tx, told, up_to).await
-    }
-}
-
-async fn note_told(tx: &mut AnyConnection, told: &Untold, up_to: Option<&str>) -> Result<bool, StoreError> {
-    let done =
-        sqlx::query("UPDATE versions SET told = $5 WHERE package = $1 AND version = $2 AND status = $3 AND told = $4")
-            .bind(told.package.as_str())
-            .bind(told.version.to_string())
-            .bind(told.status.as_str())
-            .bind(told.after.as_str())
-            .bind(up_to)
-            .execute(tx)
-            .await
-            .map_err(failed("note which tenants were told"))?;
-    Ok(done.rows_affected() > 0)
 }
 
 impl Store {
-    /// The same where none of the tenants between has the version: nobody's chain has anything to tell.
-    pub async fn note_nobody_told(&self, told: &Untold, up_to: Option<&str>) -> Result<(), StoreError> {
-        let mut tx = self.begin_write(HOST_CHAIN).await?;
-        note_told(&mut tx, told, up_to).await?;
-        tx.commit().await.map_err(failed("note which tenants were told"))
-    }
-
     /// Puts a newer head over the same state of the index; `false` if that has changed. No entry in a chain: nothing of the index changes.
     pub async fn renew_index_head(&self, old: &str, head: &str) -> Result<bool, StoreError> {
         let mut tx = self.begin_write(HOST_CHAIN).await?;

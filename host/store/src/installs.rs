@@ -54,7 +54,8 @@ pub struct Install {
     pub revision: i64,
     /// When it was first put, in microseconds since 1970.
     pub created_us: i64,
-    /// The newest version that asks for more than was agreed to, and of which the tenant was told.
+    /// The newest version that is not followed to, because it asks for more than was agreed to or cannot be put as it is, and of which the
+    /// tenant was told.
     pub held: Option<Version>,
 }
 
@@ -126,13 +127,16 @@ impl<M> TenantTx<M> {
             .collect()
     }
 
-    /// The versions of what is installed, of packages from one to another.
+    /// The versions of what is installed, of packages from one to another, and how many skills each gives the tenant.
     pub async fn installed_between(
         &mut self,
         from: &PackageName,
         to: &PackageName,
-    ) -> Result<Vec<(PackageName, Version)>, StoreError> {
-        sqlx::query("SELECT package, version FROM installs WHERE tenant_id = $1 AND package >= $2 AND package <= $3")
+    ) -> Result<Vec<(PackageName, Version, u64)>, StoreError> {
+        let query = "SELECT package, version, (SELECT COUNT(*) FROM install_skills WHERE install_skills.tenant_id = installs.tenant_id \
+                     AND install_skills.package = installs.package) AS skills \
+                     FROM installs WHERE tenant_id = $1 AND package >= $2 AND package <= $3";
+        sqlx::query(query)
             .bind(self.tenant.as_str())
             .bind(from.as_str())
             .bind(to.as_str())
@@ -142,7 +146,7 @@ impl<M> TenantTx<M> {
             .iter()
             .map(|row| {
                 let fields = Fields::of("installs", row);
-                Ok((fields.id("package")?, fields.id("version")?))
+                Ok((fields.id("package")?, fields.id("version")?, fields.integer("skills")?.unsigned_abs()))
             })
             .collect()
     }
@@ -244,7 +248,7 @@ impl TenantTx<Write> {
         Ok(revision)
     }
 
-    /// Notes that a version is held, because it asks for more; `false` if that was noted, or the install has another revision by now.
+    /// Notes that a version is held; `false` if that was noted, or the install has another revision by now.
     pub async fn hold(&mut self, package: &PackageName, revision: i64, version: &Version) -> Result<bool, StoreError> {
         let held = sqlx::query(
             "UPDATE installs SET held = $4 WHERE tenant_id = $1 AND package = $2 AND revision = $3 \

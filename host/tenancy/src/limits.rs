@@ -116,6 +116,13 @@ macro_rules! limits {
                 self.over(RunLimits { $($field: <$type>::MAX,)+ })
             }
 
+            /// Of each key the lower of two wishes; what only one of them sets, as that one sets it.
+            #[must_use]
+            pub fn lower(&self, other: &Self) -> Self {
+                let lower = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+                Self { $($key: lower(self.$key, other.$key),)+ }
+            }
+
             /// What each key says, with the key's row.
             pub fn set(&self) -> impl Iterator<Item = (&'static Limit, u64)> {
                 [$(self.$key,)+].into_iter().zip(TABLE).filter_map(|(value, limit)| Some((limit, value?)))
@@ -257,6 +264,14 @@ mod tests {
     fn limits_that_were_stored_before_a_key_existed_have_its_default() {
         let stored: RunLimits = serde_json::from_str(r#"{"fuel": 5}"#).unwrap();
         assert_eq!(stored, RunLimits { fuel: 5, ..RunLimits::default() });
+    }
+
+    #[test]
+    fn of_two_wishes_the_lower_counts() {
+        let one = Asked { memory_mb: Some(32), timeout_ms: Some(100), ..Asked::default() };
+        let other = Asked { memory_mb: Some(8), fuel: Some(5), ..Asked::default() };
+        let both = Asked { memory_mb: Some(8), timeout_ms: Some(100), fuel: Some(5), ..Asked::default() };
+        assert_eq!((one.lower(&other), other.lower(&one)), (both, both));
     }
 
     #[test]

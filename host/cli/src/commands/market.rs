@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::install::Pinned;
 use crate::Failure;
 use crate::client::Client;
-use crate::output::{Output, cell};
+use crate::output::{Output, cell, plain};
 
 #[derive(Subcommand)]
 pub(crate) enum Market {
@@ -116,11 +116,11 @@ const COLUMNS: [(&str, &str); 5] = [
 impl Market {
     pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
         match self {
-            Self::List => out.list(&client.get_all("market/packages")?, &COLUMNS),
+            Self::List => list(out, client.get_all("market/packages")?),
             Self::Search { words } => {
                 let words = words.join(" ");
                 let text = percent_encoding::utf8_percent_encode(&words, percent_encoding::NON_ALPHANUMERIC);
-                out.list(&client.get_all(&format!("market/packages?search={text}"))?, &COLUMNS);
+                list(out, client.get_all(&format!("market/packages?search={text}"))?);
             }
             Self::Show { package } => {
                 let version = package.version.map_or_else(String::new, |version| format!("?version={version}"));
@@ -163,6 +163,22 @@ impl Market {
     }
 }
 
+/// Packages, and how many of the caller's skills are of each.
+fn list(out: Output, mut found: Value) {
+    if !out.json {
+        for one in found["items"].as_array_mut().into_iter().flatten() {
+            if let (Some(version), Some(count)) = (one["installed"].as_str(), one["installed_skills"].as_u64()) {
+                one["installed"] = json!(format!("{version} ({})", skills(count)));
+            }
+        }
+    }
+    out.list(&found, &COLUMNS);
+}
+
+fn skills(count: u64) -> String {
+    format!("{count} skill{}", if count == 1 { "" } else { "s" })
+}
+
 fn grant(package: &PackageName, to: &str) -> String {
     format!(
         "market/packages/{package}/grants/{}",
@@ -192,6 +208,9 @@ fn print_version(p: &Value) {
     println!("{signed}");
     println!("published {}", cell(&p["published"]));
     println!("by {}", cell(&p["by"]));
+    if let (Some(version), Some(count)) = (p["installed"].as_str(), p["installed_skills"].as_u64()) {
+        println!("{} installed, of {}", skills(count), plain(version));
+    }
     if p["advisory"].is_string() {
         println!("{}", cell(&p["advisory"]));
     }

@@ -145,6 +145,7 @@ fn a_package_goes_from_its_publisher_to_a_tenant_and_back_and_people_read_what_b
     let listed = desk.done(admin, &["market", "list"]);
     fits(&listed);
     assert!(listed.lines().next().unwrap().starts_with("PACKAGE") && listed.contains("my-company/hello"), "{listed}");
+    assert!(listed.contains("0.1.0 (1 skill)"), "{listed}");
     is_a_table(&desk.done(&author, &["market", "grants", "my-company/hello"]), &["TO", "RANGE", "SINCE"]);
     is_a_table(
         &desk.done(admin, &["install", "list", "acme-corp"]),
@@ -156,7 +157,10 @@ fn a_package_goes_from_its_publisher_to_a_tenant_and_back_and_people_read_what_b
     let shown = desk.done(&author, &["publisher", "show", "my-company"]);
     fits(&shown);
     assert_eq!(shown.matches("  key ").count(), 2, "{shown}");
-    fits(&desk.done(admin, &["market", "show", "my-company/hello"]));
+    let shown = desk.done(admin, &["market", "show", "my-company/hello"]);
+    fits(&shown);
+    assert!(shown.contains("\n1 skill installed, of 0.1.0\n"), "{shown}");
+    assert!(!desk.done(&author, &["market", "show", "my-company/hello"]).contains("installed"));
     desk.done(operator, &["tenant", "create", "globex"]);
     let globex = desk.done(operator, &["token", "create", "--tenant", "globex", "--role", "admin", "--name", "g"]);
     assert_eq!(desk.done(&globex, &["market", "list"]), "none");

@@ -29,8 +29,17 @@ pub struct Summary {
     pub status: Status,
     /// What it says of itself.
     pub about: About,
-    /// The version that the viewer has installed.
-    pub installed: Option<Number>,
+    /// What the viewer has of it.
+    pub installed: Option<Installed>,
+}
+
+/// What a tenant has of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The version.
+    pub version: Number,
+    /// How many of the tenant's skills are of it.
+    pub skills: u64,
 }
 
 /// What a version says of itself, in short.
@@ -118,6 +127,18 @@ impl Host {
         Ok((found, next))
     }
 
+    /// What the caller has of a package, if it is a tenant.
+    pub async fn installed(
+        &self,
+        cx: &Context,
+        _permit: &Permit<ShowPackage, Market>,
+        name: &PackageName,
+    ) -> Result<Option<Installed>, Problem> {
+        let Viewer::Tenant(tenant) = Viewer::of(cx) else { return Ok(None) };
+        let found = self.store.tenant(tenant).await?.installed_between(name, name).await?;
+        Ok(found.into_iter().next().map(|(_, version, skills)| Installed { version, skills }))
+    }
+
     /// The next packages as the viewer sees them, and the last of those that were looked at, if there are more.
     async fn rows(
         &self,
@@ -158,8 +179,9 @@ impl Host {
             let newest = versions
                 .max_by_key(|entry| (entry.status.may_install(), entry.version.pre.is_empty(), entry.version.clone()));
             let Some(newest) = newest else { continue };
-            let installed = installed.iter().find(|(package, _)| *package == row.name);
-            let installed = installed.map(|(_, version)| version.clone());
+            let installed = installed.iter().find(|(package, ..)| *package == row.name);
+            let installed =
+                installed.map(|(_, version, skills)| Installed { version: version.clone(), skills: *skills });
             match self.summary(row, newest, installed).await {
                 Ok(summary) => seen.push(summary),
                 // One that somebody has changed past the host, or that cannot be read, hides no other.
@@ -179,7 +201,7 @@ impl Host {
         }
     }
 
-    async fn summary(&self, row: Package, newest: &Entry, installed: Option<Number>) -> Result<Summary, Problem> {
+    async fn summary(&self, row: Package, newest: &Entry, installed: Option<Installed>) -> Result<Summary, Problem> {
         let kept = if newest.version.to_string() == row.newest { self.kept_about(&row) } else { None };
         let about = if let Some(about) = kept {
             about

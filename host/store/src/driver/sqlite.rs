@@ -127,6 +127,7 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
         (14, "market", include_str!("../../migrations/0014_market.sql")),
         (16, "oci", include_str!("../../migrations/0016_oci.sql")),
         (18, "marks of the marketplace", include_str!("../../migrations/0018_market_marks.sql")),
+        (20, "market tellings", include_str!("../../migrations/0020_market_tellings.sql")),
     ];
     let migrations = migrations
         .into_iter()

@@ -1,6 +1,8 @@
 //! What each resource promises.
 
-use clawhold_store::{Conflict, Listed, NewToken, Published, RunWriter, SealedSecret, Store, StoreError, TenantState};
+use clawhold_store::{
+    Conflict, Listed, NewToken, Published, RunWriter, SealedSecret, StatusChange, Store, StoreError, TenantState,
+};
 use clawhold_tenancy::{Digest, Role, RunId, Scope};
 
 use crate::support::{event, id, install, publication, publish, put, record, run, tenant, token};
@@ -171,6 +173,8 @@ pub(crate) async fn an_install_is_put_changed_and_removed(store: &Store) {
 
     let mut tx = store.tenant_write(&acme).await.unwrap();
     let first = tx.install(&id("northwind/crm")).await.unwrap().unwrap();
+    let between = tx.installed_between(&id("northwind/aa"), &id("northwind/dd")).await.unwrap();
+    assert_eq!(between, [(id("northwind/crm"), "1.0.0".parse().unwrap(), 2)], "with how many skills it has");
     assert_eq!(first.put, put("northwind/crm", "1.0.0"), "it reads back as it was put");
     let mut changed = put("northwind/crm", "1.1.0");
     changed.updated_us = 99;
@@ -203,6 +207,43 @@ pub(crate) async fn two_packages_of_a_tenant_cannot_offer_one_skill(store: &Stor
     let mut tx = store.tenant(&acme).await.unwrap();
     let offered = tx.install_of_skill(&id("crm.lookup")).await.unwrap().unwrap();
     assert_eq!(offered.put.package, id("northwind/crm"));
+}
+
+pub(crate) async fn what_tenants_are_to_be_told_is_a_queue(store: &Store) {
+    publish(store, "northwind/crm", "1.0.0").await;
+    let change = |status: &str, counter| StatusChange {
+        package: id("northwind/crm"),
+        version: "1.0.0".parse().unwrap(),
+        status: status.to_owned(),
+        advisory: "x".to_owned(),
+        changed_us: 7,
+        counter,
+    };
+    let mut tx = store.system_write("package.set_status").await.unwrap();
+    // A counter of more digits is later, whatever its text.
+    tx.set_status(&change("active", 10)).await.unwrap();
+    tx.set_status(&change("revoked", 9)).await.unwrap();
+    let missing = StatusChange { version: "9.9.9".parse().unwrap(), ..change("revoked", 11) };
+    tx.commit(event("package.set_status")).await.unwrap();
+    let mut tx = store.system_write("package.set_status").await.unwrap();
+    assert!(matches!(conflict(tx.set_status(&missing).await.unwrap_err()), Conflict::Missing(_)));
+    drop(tx);
+    let next = async || store.system("x").await.unwrap().next_telling().await.unwrap();
+    assert_eq!(store.system("x").await.unwrap().count_tellings(&id("northwind/crm")).await.unwrap(), 2);
+    let first = next().await.unwrap();
+    assert_eq!((first.counter, first.status.as_str(), first.changed_us, first.told.as_str()), (9, "revoked", 7, ""));
+    assert!(store.note_nobody_told(&first, Some("acme-corp")).await.unwrap());
+    assert!(!store.note_nobody_told(&first, Some("acme-corp")).await.unwrap(), "somebody else has told them");
+    let mut tx = store.system_write("package.tell_tenants").await.unwrap();
+    assert!(!tx.note_told(&first, None).await.unwrap());
+    let further = next().await.unwrap();
+    assert_eq!((further.counter, further.told.as_str()), (9, "acme-corp"));
+    assert!(tx.note_told(&further, None).await.unwrap());
+    tx.commit(event("package.tell_tenants")).await.unwrap();
+    let second = next().await.unwrap();
+    assert_eq!((second.counter, second.status.as_str()), (10, "active"));
+    assert!(store.note_nobody_told(&second, None).await.unwrap());
+    assert_eq!(next().await, None);
 }
 
 pub(crate) async fn an_install_needs_its_tenant_and_version(store: &Store) {

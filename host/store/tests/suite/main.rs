@@ -51,6 +51,7 @@ on_each_database![
     contract::an_install_is_put_changed_and_removed,
     contract::two_packages_of_a_tenant_cannot_offer_one_skill,
     contract::an_install_needs_its_tenant_and_version,
+    contract::what_tenants_are_to_be_told_is_a_queue,
     contract::a_secret_has_one_value_and_versions_that_never_come_back,
     contract::a_run_reads_back_as_it_was_written,
     contract::lists_go_on_where_the_last_page_ended,

@@ -140,6 +140,32 @@ async fn a_store_dropped_without_close_keeps_what_was_committed() {
 }
 
 #[tokio::test]
+async fn what_was_still_to_be_told_is_told_by_the_queue_that_takes_its_place() {
+    let database = Database::new().await;
+    publish(&database.store, "northwind/crm", "1.0.0").await;
+    publish(&database.store, "northwind/crm", "1.1.0").await;
+    // As it was before.
+    behind(
+        &database,
+        &[
+            "DROP TABLE market_tellings; ALTER TABLE versions ADD COLUMN told TEXT; DELETE FROM _sqlx_migrations WHERE version = 20",
+            "UPDATE versions SET status = 'revoked', counter = 3, changed_us = 5, advisory = 'x', told = 'acme-corp' WHERE version = '1.1.0'",
+        ],
+    )
+    .await;
+    let database = database.reopen().await;
+    let mut tx = database.store.system("x").await.unwrap();
+    let telling = tx.next_telling().await.unwrap().unwrap();
+    assert_eq!((telling.package, telling.version.to_string()), (id("northwind/crm"), "1.1.0".to_owned()));
+    assert_eq!(
+        (telling.status.as_str(), telling.advisory.as_str(), telling.told.as_str()),
+        ("revoked", "x", "acme-corp")
+    );
+    assert_eq!((telling.counter, telling.changed_us), (3, 5));
+    assert_eq!(tx.count_tellings(&id("northwind/crm")).await.unwrap(), 1, "the other was told");
+}
+
+#[tokio::test]
 async fn a_path_may_hold_any_character_and_an_address_only_a_known_one() {
     let folder = tempfile::tempdir().unwrap();
     let odd = folder.path().join("a b%20c?#&\u{fc}.db");

@@ -46,6 +46,16 @@ impl HostPattern {
         self.any_below && self.names(&other.host)
     }
 
+    /// Whether some host and port is meant by both.
+    pub fn meets(&self, other: &Self) -> bool {
+        // A pattern without a port means that of https.
+        let port = |pattern: &Self| pattern.port.unwrap_or(443);
+        let names = self.names(&other.host)
+            || other.names(&self.host)
+            || self.host == other.host && self.any_below == other.any_below;
+        port(self) == port(other) && names
+    }
+
     pub(super) fn covers(&self, host: &str, port: u16, default_port: u16) -> bool {
         port == self.port.unwrap_or(default_port) && self.names(host)
     }

@@ -2,8 +2,11 @@
 
 mod channels;
 mod forged;
+mod rollback;
 mod signed;
 mod stopped;
+mod told;
+mod two_hosts;
 
 use clawhold_marketplace::embed;
 use serde_json::{Value, json};
@@ -117,6 +120,15 @@ fn hostile_30_what_was_not_granted_does_not_exist_on_any_surface(test: &TestHost
     let versions = test.get("/v1/market/packages/northwind/crm/versions", &acme).ok();
     assert_eq!(versions["items"].as_array().unwrap().len(), 1, "{versions}");
     assert_eq!(put(test, "acme-corp", &acme, "northwind/crm", &json!({})).ok()["version"], "1.0.0");
+    for path in ["/v1/market/packages/northwind/crm", "/v1/market/packages?search=crm"] {
+        let of = |token: &str| {
+            let shown = test.get(path, token).ok();
+            let one = if shown["items"].is_array() { shown["items"][0].clone() } else { shown };
+            (one["installed"].clone(), one["installed_skills"].clone())
+        };
+        assert_eq!(of(&acme), (json!("1.0.0"), json!(1)), "{path}");
+        assert_eq!(of(&test.operator), (Value::Null, Value::Null), "{path}");
+    }
     // Nor is it found, by what only the version that is not seen says of itself: neither by what comes nor by whether more would.
     let component = clawhold_test_support::guest::component_of("crm", "(func $run (result i32) (call $yes))").unwrap();
     let about = "[package]\nname = \"northwind/crm\"\nversion = \"3.0.0\"\ndescription = \"Finds a unicorn\"\nlicense = \"MIT\"\n";

@@ -76,6 +76,109 @@ fn hostile_27_what_asks_for_more_is_held_and_the_old_version_keeps_running() {
 }
 
 #[test]
+fn where_the_newest_is_held_the_newest_that_asks_for_no_more_is_followed_to() {
+    let test = TestHost::with(AT_ONCE);
+    let acme = test.tenant("acme-corp");
+    let publish = |version: &str, more: &str| test.publishes(&package("northwind/crm", version, more)).ok();
+    publish("1.0.0", HTTP);
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "channel": "minor" })).ok();
+    let more = format!("{HTTP}{MORE}");
+    for (version, more) in [("1.1.0", HTTP), ("1.2.0", HTTP), ("1.3.0", &more), ("1.4.0", &more)] {
+        publish(version, more);
+    }
+    let holds = || {
+        let entries = test.audit("acme-corp", &acme);
+        let holds = entries.iter().filter(|entry| entry["action"] == "install.hold");
+        holds.map(|entry| entry["detail"]["version"].clone()).collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        follow(&test);
+        let now = installed(&test, &acme);
+        assert_eq!((&now["version"], &now["held"]), (&json!("1.2.0"), &json!("1.4.0")));
+        assert_eq!(holds(), ["1.4.0"], "of the newest that is held, once");
+    }
+    // Once told stays told when it follows further.
+    publish("1.2.1", HTTP);
+    follow(&test);
+    let now = installed(&test, &acme);
+    assert_eq!((&now["version"], &now["held"], holds().len()), (&json!("1.2.1"), &json!("1.4.0"), 1));
+    publish("1.5.0", &more);
+    follow(&test);
+    assert_eq!((installed(&test, &acme)["held"].clone(), holds().len()), (json!("1.5.0"), 2));
+    // One look has its bounds: what is behind eight that ask for more is not reached.
+    for patch in 1..=7 {
+        publish(&format!("1.5.{patch}"), &more);
+    }
+    publish("1.4.1", HTTP);
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.2.1");
+    test.becomes(&test.publisher("northwind"), "northwind/crm", "1.5.3", "yanked").ok();
+    follow(&test);
+    assert_eq!(installed(&test, &acme)["version"], "1.4.1");
+}
+
+#[test]
+fn a_version_with_a_skill_of_another_packages_name_is_held_and_told() {
+    let test = TestHost::with(AT_ONCE);
+    let acme = test.tenant("acme-corp");
+    for name in ["northwind/crm", "northwind/quote"] {
+        test.publishes(&package(name, "1.0.0", "")).ok();
+        put(&test, "acme-corp", &acme, name, &json!({ "channel": "minor" })).ok();
+    }
+    // It offers `guest.quote`, under the name of the other package.
+    let component =
+        clawhold_test_support::guest::component_of("quote", "(func $run (result i32) (call $yes))").unwrap();
+    let about =
+        "[package]\nname = \"northwind/crm\"\nversion = \"1.1.0\"\ndescription = \"Says yes\"\nlicense = \"MIT\"\n";
+    test.publishes(&clawhold_marketplace::embed(&component, about).unwrap()).ok();
+    follow(&test);
+    follow(&test);
+    let now = installed(&test, &acme);
+    assert_eq!((&now["version"], &now["held"]), (&json!("1.0.0"), &json!("1.1.0")));
+    let entries = test.audit("acme-corp", &acme);
+    let held: Vec<_> = entries.iter().filter(|entry| entry["action"] == "install.hold").collect();
+    assert_eq!(held.len(), 1);
+    let why = held[0]["detail"]["why"].as_str().unwrap();
+    assert!(why.contains("skill guest.quote is offered by the installed package northwind/quote already"), "{why}");
+    for skill in ["guest.crm", "guest.quote"] {
+        assert_eq!(test.invoke("acme-corp", &acme, skill, &json!({})).status, 200, "{skill}");
+    }
+}
+
+#[test]
+fn settings_that_a_version_does_not_take_keep_the_old_one_running() {
+    let test = TestHost::with(AT_ONCE);
+    let acme = test.tenant("acme-corp");
+    let of = |setting: &str| format!("[[http]]\nhost_setting = {setting:?}\nmethods = [\"GET\"]\npaths = [\"/*\"]\n");
+    test.publishes(&package("northwind/crm", "1.0.0", &of("origin"))).ok();
+    let settings = json!({ "origin": "https://api.example.com" });
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "settings": settings, "channel": "minor" })).ok();
+    test.publishes(&package("northwind/crm", "1.1.0", &of("instance_url"))).ok();
+    let path = "/v1/tenants/acme-corp/installs/northwind/crm";
+    let ask = json!({ "version": "1.1.0", "settings": settings });
+    let mut yes = ask.clone();
+    yes["consent"] = installed(&test, &acme)["consent"].clone();
+    for (method, path, ask) in [("POST", format!("{path}/plan"), &ask), ("PUT", path.to_owned(), &yes)] {
+        let refused = test.send(method, &path, &acme, ask);
+        assert_eq!(refused.status, 422, "{method}: {}", refused.body);
+        let said = refused.body.to_string();
+        assert!(said.contains("settings.instance_url") && said.contains("set it to an origin such as"), "{said}");
+    }
+    follow(&test);
+    let now = installed(&test, &acme);
+    assert_eq!((&now["version"], &now["held"]), (&json!("1.0.0"), &json!("1.1.0")));
+    let entries = test.audit("acme-corp", &acme);
+    let held = entries.iter().find(|entry| entry["action"] == "install.hold").unwrap();
+    assert!(held["detail"]["why"].as_str().unwrap().contains("settings.instance_url: it is not set"), "{held}");
+    let run = test.invoke("acme-corp", &acme, "guest.crm", &json!({}));
+    assert_eq!((run.status, &run.body["run"]["version"]), (200, &json!("1.0.0")), "{}", run.body);
+    // With what it needs it is taken.
+    let settings = json!({ "instance_url": "https://api.example.com" });
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.1.0", "settings": settings })).ok();
+    assert_eq!(test.invoke("acme-corp", &acme, "guest.crm", &json!({})).body["run"]["version"], "1.1.0");
+}
+
+#[test]
 fn nothing_follows_before_it_has_cooled_down_nor_what_was_yanked_nor_where_nobody_chose_so() {
     let test = TestHost::with("market:\n  signatures: optional\n");
     let (acme, globex) = (test.tenant("acme-corp"), test.tenant("globex"));

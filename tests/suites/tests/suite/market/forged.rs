@@ -1,5 +1,8 @@
 //! Rows, files and whole databases that were changed past the host.
 
+use clawhold_runtime::Authentic;
+use clawhold_secret_store::local::MasterKey;
+use clawhold_store::{PutInstall, Store};
 use serde_json::json;
 use sqlx::{AnyConnection, Connection as _};
 
@@ -10,10 +13,11 @@ on_each_database![
     hostile_26_what_was_changed_in_the_database_is_refused_and_takes_nothing_else_down,
     hostile_26_what_was_changed_of_one_version_in_the_index_leaves_out_that_package_alone,
     hostile_26_publishers_grants_lists_and_advisories_that_no_host_wrote_count_for_nothing,
+    hostile_26_what_was_not_agreed_to_does_not_run_under_a_good_mark,
     hostile_28_an_older_state_of_the_database_is_not_believed,
 ];
 
-fn change(test: &TestHost, statements: &'static str) {
+pub(super) fn change(test: &TestHost, statements: &'static str) {
     let address = test.database();
     test.runtime.block_on(async {
         let mut connection = AnyConnection::connect(&address).await.unwrap();
@@ -53,6 +57,37 @@ fn hostile_26_what_was_changed_in_the_database_is_refused_and_takes_nothing_else
     assert!(becomes(|| test.host_chain() >= before + 3), "each is in the host's chain");
     call("row");
     assert_eq!(test.host_chain(), before + 3, "and not with each call");
+}
+
+fn hostile_26_what_was_not_agreed_to_does_not_run_under_a_good_mark(test: &TestHost) {
+    let acme = test.tenant("acme-corp");
+    test.publishes(&package("northwind/crm", "1.0.0", "")).ok();
+    put(test, "acme-corp", &acme, "northwind/crm", &json!({})).ok();
+    let key = MasterKey::open_or_create(test.folder()).unwrap().derive("market-rows");
+    let (authentic, tenant) = (Authentic::new(key), "acme-corp".parse().unwrap());
+    let agreed = test.runtime.block_on(async {
+        let store = Store::open(&test.store()).await.unwrap();
+        let package = "northwind/crm".parse().unwrap();
+        store.tenant(&tenant).await.unwrap().install(&package).await.unwrap().unwrap().put
+    });
+    let run_under = |put: &PutInstall| {
+        let address = test.database();
+        test.runtime.block_on(async {
+            let mut connection = AnyConnection::connect(&address).await.unwrap();
+            let changed = sqlx::query("UPDATE installs SET policy = $1, settings = $2, mac = $3")
+                .bind(serde_json::to_string(&put.policy).unwrap())
+                .bind(put.settings.to_string())
+                .bind(authentic.install(&tenant, put));
+            changed.execute(&mut connection).await.unwrap();
+        });
+        forget(test);
+        test.invoke("acme-corp", &acme, "guest.crm", &json!({})).status
+    };
+    let mut more = agreed.clone();
+    more.policy.limits.fuel += 1;
+    let other = PutInstall { settings: json!({ "currency": "EUR" }), ..agreed.clone() };
+    assert_eq!((run_under(&agreed), run_under(&more), run_under(&other)), (200, 503, 503));
+    assert_eq!(run_under(&agreed), 200);
 }
 
 #[test]

@@ -132,6 +132,41 @@ fn a_key_that_is_revoked_takes_with_it_what_it_signed_if_the_operator_says_so() 
 }
 
 #[test]
+fn a_key_that_is_revoked_is_never_trusted_more_by_a_further_word() {
+    let (test, _author) = host();
+    let path = format!("/v1/market/publishers/northwind/keys/{}/revoke", key(1).public().id());
+    let revoke = |body: &Value| test.send("POST", &path, &test.operator, body);
+    let shown = || {
+        let shown = test.get("/v1/market/publishers/northwind", &test.operator).ok()["keys"][0].clone();
+        (shown["revoked"].clone(), shown["earlier_falls"].clone())
+    };
+    let early = "2020-01-01T00:00:00Z";
+    let later = revoke(&json!({ "at": "2999-01-01T00:00:00Z" }));
+    assert_eq!(later.status, 422, "{}", later.body);
+    assert!(later.body.to_string().contains("\"at\""), "it names the place: {}", later.body);
+    assert_eq!(shown(), (Value::Null, Value::Null), "nothing is revoked");
+    // Each is stronger than the one before; and the same again, or weaker, is not done.
+    for (stronger, at, falls) in [
+        (json!({ "at": "2021-01-01T00:00:00Z" }), "2021-01-01", Value::Null),
+        (json!({ "at": early }), "2020-01-01", Value::Null),
+        (json!({ "earlier_falls": true }), "2020-01-01", json!(true)),
+    ] {
+        revoke(&stronger).ok();
+        let now = shown();
+        assert!(now.0.as_str().unwrap().starts_with(at) && now.1 == falls, "{stronger}: {now:?}");
+        for weaker in [json!({}), json!({ "at": "2022-01-01T00:00:00Z" }), json!({ "at": early }), stronger] {
+            if weaker["at"] == early && at != "2020-01-01" {
+                continue;
+            }
+            let refused = revoke(&weaker);
+            assert_eq!(refused.status, 409, "{weaker}: {}", refused.body);
+            assert!(refused.body["detail"].as_str().unwrap().contains("revoked already"), "{}", refused.body);
+            assert_eq!(shown(), now, "{weaker}");
+        }
+    }
+}
+
+#[test]
 fn hostile_29_names_that_are_taken_for_others_and_versions_that_were_there_are_refused_all_at_once() {
     let test = TestHost::start();
     test.publishes(&package("northwind/crm", "1.2.0", "")).ok();

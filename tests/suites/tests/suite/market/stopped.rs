@@ -111,12 +111,7 @@ fn a_revocation_and_a_grant_reach_another_node_within_a_second_also_when_nobody_
     assert!(becomes(|| call() == 200));
     for is_deaf in [false, true] {
         if is_deaf {
-            let superuser = one.postgres.as_ref().unwrap().superuser.clone();
-            one.runtime.block_on(async {
-                let mut connection = AnyConnection::connect(&superuser).await.unwrap();
-                let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query = 'SELECT 1'";
-                sqlx::raw_sql(cut).execute(&mut connection).await.unwrap();
-            });
+            one.deafen();
         }
         let began = Instant::now();
         one.becomes(&one.operator, "northwind/crm", "1.0.0", "revoked").ok();
