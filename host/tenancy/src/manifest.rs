@@ -35,6 +35,9 @@ pub const MANIFEST_BYTES: usize = 64 * 1024;
 /// names fit.
 const ERROR_BYTES: usize = 1024;
 
+/// What to do about what cannot be read.
+const REMEDY: &str = "correct it and build again";
+
 /// Characters of what the manifest says that an error quotes in any case.
 const QUOTED_CHARS: usize = 200;
 
@@ -204,11 +207,11 @@ impl Manifest {
 fn syntax(text: &str, error: &toml::de::Error) -> ManifestError {
     let said = error.to_string();
     if said.len() <= ERROR_BYTES {
-        return ManifestError::Syntax(said.trim_end().to_owned());
+        return ManifestError::Syntax(format!("{}; {REMEDY}", said.trim_end()));
     }
     let before = error.span().map_or(0, |span| span.start.min(text.len()));
     let line = 1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count();
-    ManifestError::Syntax(format!("line {line}: {}", quoted(error.message())))
+    ManifestError::Syntax(format!("line {line}: {}; {REMEDY}", quoted(error.message())))
 }
 
 fn quoted(text: &str) -> String {
