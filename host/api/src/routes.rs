@@ -297,6 +297,16 @@ fn routes(host: Arc<Host>) -> Routes {
             .takes::<market::NewStatus>()
             .gives::<market::StatusView>(200),
         )
+        .post::<can::DeletePackage, PackageName, _, _>(
+            "/v1/market/packages/{publisher}/{name}/delete",
+            market::delete,
+            Operation::new(
+                "deletePackage",
+                "Delete a package for good: its versions run nowhere any more, and its name is never given again",
+            )
+            .takes::<market::Deletion>()
+            .gives::<market::DeletedView>(200),
+        )
         .get::<can::ListGrants, PackageName, _, _>(
             "/v1/market/packages/{publisher}/{name}/grants",
             grants::list,

@@ -70,7 +70,7 @@ pub use installs::{InstallAsk, PlanView};
 pub use invoke::Invoked;
 pub use kept::Once;
 pub use keys::Rotated;
-pub use market::{About, StatusAsk, Summary, VersionStatus};
+pub use market::{About, DeletedPackage, StatusAsk, Summary, VersionStatus};
 pub use packages::{PublicationPlace, PublishedPackage, Stage, Upload};
 pub use problem::Problem;
 pub use publishers::{KeyAsk, PublisherView};

@@ -1,5 +1,6 @@
 //! Who sees which packages, and what becomes of their versions.
 
+mod deletion;
 mod lists;
 
 use clawhold_marketplace::grant::VersionRange;
@@ -41,6 +42,7 @@ impl<'a> Viewer<'a> {
     }
 }
 
+pub use deletion::DeletedPackage;
 pub use lists::{About, Summary};
 
 /// A version of a package, as its list has it.
@@ -105,6 +107,7 @@ impl Host {
         }
         let ranges = match viewer {
             Viewer::Operator => return Ok(all.to_vec()),
+            _ if self.is_deleted(name).await? => return Ok(Vec::new()),
             Viewer::Publisher(own) => {
                 return Ok(if name.publisher() == **own { all.to_vec() } else { Vec::new() });
             }
@@ -134,8 +137,10 @@ impl Host {
         let entry = if let Some(number) = version {
             seen.iter().find(|entry| entry.version == *number)
         } else {
-            let good = seen.iter().filter(|entry| entry.status.may_install());
-            good.max_by_key(|entry| (entry.version.pre.is_empty(), entry.version.clone()))
+            // The operator looks into what is bad as well.
+            let is_operator = matches!(viewer, Viewer::Operator);
+            let good = seen.iter().filter(|entry| is_operator || entry.status.may_install());
+            good.max_by_key(|entry| (entry.status.may_install(), entry.version.pre.is_empty(), entry.version.clone()))
         };
         let entry = entry.ok_or(Problem::NotFound("package version"))?;
         self.published(name, &entry.version).await
@@ -166,14 +171,11 @@ impl Host {
     ) -> Result<VersionStatus, Problem> {
         let StatusAsk { version, status, advisory } = ask;
         let name = permit.resource();
-        let odd = advisory.chars().any(|c| c.is_control() && c != '\n');
-        if advisory.chars().count() > ADVISORY_CHARS || odd || (*status != Status::Active && advisory.trim().is_empty())
-        {
-            let detail =
-                format!("say why, in at most {ADVISORY_CHARS} characters: those who have it installed read it");
-            return Err(Problem::invalid("advisory", detail));
-        }
+        check_advisory(advisory, *status != Status::Active)?;
         let missing = || Problem::NotFound("package version");
+        if cx.role != Role::Operator && self.is_deleted(name).await? {
+            return Err(missing());
+        }
         let was = self.verified_index()?.get(name, version).cloned().ok_or_else(missing)?;
         if cx.role != Role::Operator
             && (was.status.needs_operator() || status.needs_operator() && *status != Status::Revoked)
@@ -193,6 +195,9 @@ impl Host {
         let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
         let event = self.details.seal(Chain::Host, event).await?;
         let (mut tx, counter) = self.change_index("change what becomes of a version").await?;
+        if tx.deleted_us(name).await?.is_some() {
+            return Err(if cx.role == Role::Operator { deletion::deleted(name) } else { missing() });
+        }
         let change = StatusChange {
             package: name.clone(),
             version: version.clone(),
@@ -304,6 +309,16 @@ impl Host {
         }
         Problem::Unavailable("what is stored of this package or install was changed past the host, and is not used; the operator's log has the reason".to_owned())
     }
+}
+
+/// Whether this can be said to those who have a version installed.
+fn check_advisory(advisory: &str, is_needed: bool) -> Result<(), Problem> {
+    let odd = advisory.chars().any(|c| c.is_control() && c != '\n');
+    if advisory.chars().count() > ADVISORY_CHARS || odd || (is_needed && advisory.trim().is_empty()) {
+        let detail = format!("say why, in at most {ADVISORY_CHARS} characters: those who have it installed read it");
+        return Err(Problem::invalid("advisory", detail));
+    }
+    Ok(())
 }
 
 fn said(told: &Untold) -> Event {

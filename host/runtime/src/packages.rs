@@ -208,11 +208,14 @@ impl Host {
     ) -> Result<PublishedPackage, Problem> {
         let Upload { wasm, signature, check } = upload;
         let (name, version) = (&package.manifest.package.name, &package.manifest.package.version);
-        if let Some(there) = self.store.system("look up a version").await?.version(name, version).await?
-            && !check
+        let mut tx = self.store.system("look up a version").await?;
+        if !check
+            && tx.deleted_us(name).await?.is_none()
+            && let Some(there) = tx.version(name, version).await?
         {
             return published_before(there, package.digest);
         }
+        drop(tx);
         let mut faults = self.faults(package, signature.as_deref()).await?;
         // Code that nobody answers for is not run, not even to be asked.
         let described = if faults.said().is_empty() || check && !self.must_be_signed(signature.as_deref()) {
@@ -258,7 +261,9 @@ impl Host {
         let event = self.details.seal(Chain::Host, event).await?;
         let (mut tx, counter) = self.change_index("publish a package").await?;
         // Of two that publish the same version at once one has been faster.
-        if let Some(there) = tx.version(name, version).await? {
+        if tx.deleted_us(name).await?.is_none()
+            && let Some(there) = tx.version(name, version).await?
+        {
             return published_before(there, package.digest);
         }
         // The compiler has had half a minute, in which others may have published, or a key have ended.
@@ -305,7 +310,8 @@ impl Host {
         let mut faults = Faults::new();
         let index = self.verified_index()?;
         let published: Vec<Number> = index.versions(name).iter().map(|entry| entry.version.clone()).collect();
-        check_version(version, History { published: &published, deleted: false }, &mut faults);
+        let deleted = self.store.system("look up a package").await?.deleted_us(name).await?.is_some();
+        check_version(version, History { published: &published, deleted }, &mut faults);
         if published.is_empty() {
             let names = self.store.system("read the names of packages").await?.package_names().await?;
             check_name(name, &Known::new(self.publisher_names().await?, names), &mut faults);

@@ -126,6 +126,7 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
         (12, "secret claims", include_str!("../../migrations/0012_secret_claims.sql")),
         (14, "market", include_str!("../../migrations/0014_market.sql")),
         (16, "oci", include_str!("../../migrations/0016_oci.sql")),
+        (22, "deleted packages", include_str!("../../migrations/0022_deleted_packages.sql")),
     ];
     let migrations = migrations
         .into_iter()

@@ -1,6 +1,7 @@
 //! The marketplace: who sees what, who signs it, what is agreed to, and how what is bad is stopped.
 
 mod channels;
+mod deleted;
 mod forged;
 mod signed;
 mod stopped;
