@@ -21,7 +21,7 @@ use crate::error::failed;
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// What `open` wants to find: as many migrations as there are.
-const MIGRATIONS: [(i64, &str, &str); 18] = [
+const MIGRATIONS: [(i64, &str, &str); 19] = [
     (1, "tables", include_str!("../../migrations/0001_tables.sql")),
     (2, "row-level security", include_str!("../../migrations/postgres/0002_row_level_security.sql")),
     (3, "keys, starts and answers", include_str!("../../migrations/0003_keys_starts_answers.sql")),
@@ -40,6 +40,7 @@ const MIGRATIONS: [(i64, &str, &str); 18] = [
     (16, "oci", include_str!("../../migrations/0016_oci.sql")),
     (17, "policies of oci", include_str!("../../migrations/postgres/0017_oci.sql")),
     (22, "deleted packages", include_str!("../../migrations/0022_deleted_packages.sql")),
+    (23, "policies of packages", include_str!("../../migrations/postgres/0023_packages.sql")),
 ];
 
 pub(crate) use init::init;
