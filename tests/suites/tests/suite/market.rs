@@ -3,6 +3,7 @@
 mod channels;
 mod deleted;
 mod forged;
+mod owned;
 mod signed;
 mod stopped;
 
