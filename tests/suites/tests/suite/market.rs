@@ -1,5 +1,6 @@
 //! The marketplace: who sees what, who signs it, what is agreed to, and how what is bad is stopped.
 
+mod broken;
 mod channels;
 mod deleted;
 mod forged;
