@@ -123,7 +123,8 @@ mod tests {
                     tokio::time::sleep(SHORT / 10).await;
                 }
             };
-            let write = near.write_all(&[0; 1 << 20]);
+            let part = vec![0; 1 << 20];
+            let write = near.write_all(&part);
             tokio::select! {
                 () = drip => panic!("it was closed by nobody"),
                 written = write => assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut),
@@ -141,8 +142,9 @@ mod tests {
                 far.read_to_end(&mut all).await.unwrap();
                 all.len()
             });
+            let part = vec![0; 1 << 20];
             for _ in 0..4 {
-                near.write_all(&[0; 1 << 20]).await.unwrap();
+                near.write_all(&part).await.unwrap();
                 near.flush().await.unwrap();
                 // A long while in which nothing waits for it.
                 tokio::time::sleep(SHORT * 2).await;

@@ -181,9 +181,8 @@ impl Market {
             Self::Delete { package, advisory, dry_run: false } => {
                 let body = json!({ "advisory": advisory });
                 let done = client.post(&format!("market/packages/{package}/delete"), &body)?;
-                out.show(&done, |d| {
-                    println!("{package} is deleted; versions that are revoked: {}", cell(&d["versions"]))
-                });
+                let revoked = cell(&done["versions"]);
+                out.show(&done, |_| println!("{package} is deleted; versions that are revoked: {revoked}"));
             }
             Self::Import(import) => import.run(client, out)?,
         }
