@@ -54,18 +54,22 @@ pub(crate) async fn whole(request: Request, limit: u64) -> Result<Bytes, Respons
 
 /// The whole body, of at most `limit` bytes.
 pub(crate) async fn read(request: Request, limit: u64) -> Result<Bytes, Unread> {
+    read_within(BODY_TIME, request, limit).await
+}
+
+async fn read_within(time: Duration, request: Request, limit: u64) -> Result<Bytes, Unread> {
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     if declared.is_some_and(|size: u64| size > limit) {
         return Err(Unread::TooLarge(limit));
     }
     let read = to_bytes(Body::new(request.into_body()), usize::try_from(limit).unwrap_or(usize::MAX));
-    match tokio::time::timeout(BODY_TIME, read).await {
+    match tokio::time::timeout(time, read).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if error.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) => {
             Err(Unread::TooLarge(limit))
         }
         Ok(Err(error)) => Err(Unread::BrokeOff(error.to_string())),
-        Err(_) => Err(Unread::TooSlow(BODY_TIME.as_secs())),
+        Err(_) => Err(Unread::TooSlow(time.as_secs())),
     }
 }
 
@@ -133,4 +137,24 @@ fn invalid(place: &str, why: &dyn std::fmt::Display) -> Response {
     // What was sent may be long, and comes back in some of these messages.
     let detail = why.to_string().chars().take(300).collect();
     Failed(Problem::Invalid { place: place.to_owned(), detail }).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::Lines;
+
+    /// Whoever reads it has a place among others, which somebody who sends nothing must not keep.
+    #[test]
+    fn a_body_that_does_not_come_is_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (writer, body) = Lines::channel();
+            assert!(writer.send_text("the beginning".to_owned()).await.is_ok());
+            let request = Request::new(Body::new(body));
+            let read = read_within(Duration::from_millis(20), request, 100).await;
+            assert!(matches!(read, Err(Unread::TooSlow(_))), "{read:?}");
+            drop(writer);
+        });
+    }
 }

@@ -14,6 +14,7 @@ mod oci;
 mod once;
 mod openapi;
 mod page;
+mod patience;
 mod problem;
 mod publishers;
 mod quotas;

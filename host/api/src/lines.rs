@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
@@ -11,6 +12,9 @@ use tokio::sync::mpsc;
 
 /// The media type of such an answer.
 pub(crate) const LINES: &str = "application/x-ndjson";
+
+/// How long a reader may take for what was sent to it last. One that takes nothing for so long has gone, whatever its connection says.
+pub(crate) const READER: Duration = Duration::from_secs(30);
 
 /// The body of an answer that is still being made.
 pub(crate) struct Lines(mpsc::Receiver<Bytes>);
@@ -30,7 +34,7 @@ impl Lines {
 }
 
 impl Writer {
-    /// Waits for a slow reader.
+    /// Waits for a slow reader, within bounds.
     pub(crate) async fn send(&self, line: &Value) -> Result<(), Gone> {
         self.send_text(format!("{line}\n")).await
     }
@@ -42,7 +46,11 @@ impl Writer {
 
     /// The same for a body that is no text.
     pub(crate) async fn send_bytes(&self, bytes: Bytes) -> Result<(), Gone> {
-        self.0.send(bytes).await.map_err(|_| Gone)
+        self.send_within(READER, bytes).await
+    }
+
+    pub(crate) async fn send_within(&self, time: Duration, bytes: Bytes) -> Result<(), Gone> {
+        self.0.send_timeout(bytes, time).await.map_err(|_| Gone)
     }
 }
 

@@ -9,14 +9,15 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use clawhold_runtime::marketplace::index::Status;
 use clawhold_runtime::{
-    Host, Problem, PublicationPlace, PublishedPackage, SkillSpec, Stage, StatusAsk, Summary, Upload, VersionStatus,
+    DeletedPackage, Host, Problem, PublicationPlace, PublishedPackage, SkillSpec, Stage, StatusAsk, Summary, Upload,
+    VersionStatus,
 };
 use clawhold_tenancy::PackageName;
 use clawhold_tenancy::Publisher;
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::COMPONENT_BYTES;
 use clawhold_tenancy::manifest::Manifest;
-use clawhold_tenancy::permit::{Market, PublishPackage, SetPackageStatus, ShowPackage};
+use clawhold_tenancy::permit::{DeletePackage, Market, PublishPackage, SetPackageStatus, ShowPackage};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, StatusCode};
 use schemars::JsonSchema;
@@ -175,6 +176,25 @@ pub(crate) struct StatusView {
     changed: String,
 }
 
+/// A package that is to be deleted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Deletion {
+    /// Why: those who have it installed read it.
+    advisory: String,
+}
+
+/// A package that was deleted.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeletedPackage")]
+pub(crate) struct DeletedView {
+    name: String,
+    /// How many versions it had, all of which are revoked.
+    versions: usize,
+    /// When.
+    deleted: String,
+}
+
 /// `{publisher}/{name}` and `{version}` of a path.
 #[derive(Deserialize)]
 pub(crate) struct VersionPath {
@@ -236,10 +256,13 @@ fn publish_telling(
         let publish = host.publish_telling(&allowed.cx, &allowed.permit, place, upload, stage, keep);
         tokio::pin!(publish);
         let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut heard = Ok(());
         let done = loop {
             let (word, seconds) = (seen.borrow_and_update().as_str(), began.elapsed().as_secs());
-            // A publisher that went away misses the lines; the publication goes on.
-            let _heard = lines.send(&json!({ "stage": word, "seconds": seconds })).await;
+            // A publisher that went away, or does not read, misses the lines; the publication goes on.
+            if heard.is_ok() {
+                heard = lines.send(&json!({ "stage": word, "seconds": seconds })).await;
+            }
             tokio::select! {
                 biased;
                 done = &mut publish => break done,
@@ -344,6 +367,19 @@ pub(crate) async fn set_status(
     let ask = StatusAsk { version, status: new.status, advisory: new.advisory };
     let set = |keep| host.set_status(&allowed.cx, &allowed.permit, &ask, keep);
     once(&host, &allowed, &body, |done| Reply::json(StatusCode::OK, &status_view(done)), set).await
+}
+
+pub(crate) async fn delete(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<DeletePackage, PackageName>,
+    Sent(ask, body): Sent<Deletion>,
+) -> Result<Response, Failed> {
+    let delete = |keep| host.delete_package(&allowed.cx, &allowed.permit, &ask.advisory, keep);
+    let reply = |done: &DeletedPackage| {
+        let (name, deleted) = (done.name.to_string(), rfc3339(done.deleted_us));
+        Reply::json(StatusCode::OK, &DeletedView { name, versions: done.versions, deleted })
+    };
+    once(&host, &allowed, &body, reply, delete).await
 }
 
 fn status_view(of: &VersionStatus) -> StatusView {

@@ -10,8 +10,8 @@ use clawhold_runtime::marketplace::publisher::{AddedBy, Earlier, KeyRecord};
 use clawhold_runtime::{Host, KeyAsk, Problem, PublisherView as View};
 use clawhold_tenancy::Publisher;
 use clawhold_tenancy::permit::{
-    AddOwnPublisher, AddPublisher, AddPublisherKey, Host as HostResource, ListPublishers, RevokePublisherKey,
-    ShowPublisher,
+    AddOwnPublisher, AddPublisher, AddPublisherKey, Host as HostResource, ListOwnPublishers, ListPublishers,
+    RevokePublisherKey, ShowPublisher,
 };
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -129,6 +129,14 @@ pub(crate) async fn list(
     let limit = page.limit()?;
     let all = host.publishers(&allowed.permit, page.after()?.as_ref(), limit).await?;
     Ok(Json(Page::of(&all, limit, |publisher| publisher.name.to_string(), view)))
+}
+
+pub(crate) async fn list_own(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ListOwnPublishers>,
+) -> Answer<Page<PublisherView>> {
+    let all = host.own_publishers(&allowed.permit).await?;
+    Ok(Json(Page::with(all.iter().map(view).collect(), None)))
 }
 
 pub(crate) async fn show(

@@ -199,6 +199,29 @@ fn routes(host: Arc<Host>) -> Routes {
             tokens::revoke,
             Operation::new("revokeToken", "Revoke a token of a tenant, on every node within a second").gives_nothing(),
         )
+        .post::<can::CreateToken, TenantId, _, _>(
+            "/v1/tenants/{tenant}/publishers/{publisher}/tokens",
+            tokens::create_for_publisher,
+            Operation::new("createPublisherToken", "Make a token of a publisher that the tenant owns")
+                .takes::<tokens::NewPublisherToken>()
+                .gives::<tokens::Made>(201),
+        )
+        .get::<can::ListTokens, TenantId, _, _>(
+            "/v1/tenants/{tenant}/publishers/{publisher}/tokens",
+            tokens::list_of_publisher,
+            Operation::new(
+                "listPublisherTokens",
+                "The tokens of a publisher that the tenant owns, without their secret half",
+            )
+            .query::<PageQuery>()
+            .gives::<Page<tokens::TokenView>>(200),
+        )
+        .delete::<can::RevokeToken, TenantId, _, _>(
+            "/v1/tenants/{tenant}/publishers/{publisher}/tokens/{token}",
+            tokens::revoke_of_publisher,
+            Operation::new("revokePublisherToken", "Revoke a token of a publisher that the tenant owns")
+                .gives_nothing(),
+        )
         .put::<can::PutSecret, TenantId, _, _>(
             "/v1/tenants/{tenant}/secrets/{secret}",
             secrets::put,
@@ -297,6 +320,16 @@ fn routes(host: Arc<Host>) -> Routes {
             .takes::<market::NewStatus>()
             .gives::<market::StatusView>(200),
         )
+        .post::<can::DeletePackage, PackageName, _, _>(
+            "/v1/market/packages/{publisher}/{name}/delete",
+            market::delete,
+            Operation::new(
+                "deletePackage",
+                "Delete a package for good: its versions run nowhere any more, and its name is never given again",
+            )
+            .takes::<market::Deletion>()
+            .gives::<market::DeletedView>(200),
+        )
         .get::<can::ListGrants, PackageName, _, _>(
             "/v1/market/packages/{publisher}/{name}/grants",
             grants::list,
@@ -356,6 +389,12 @@ fn routes(host: Arc<Host>) -> Routes {
             )
             .takes::<publishers::NewPublisher>()
             .gives::<publishers::PublisherView>(201),
+        )
+        .get::<can::ListOwnPublishers, TenantId, _, _>(
+            "/v1/tenants/{tenant}/publishers",
+            publishers::list_own,
+            Operation::new("listOwnPublishers", "The publishers of the tenant's own, 16 at the most")
+                .gives::<Page<publishers::PublisherView>>(200),
         )
         .post::<can::PlanInstall, TenantId, _, _>(
             "/v1/tenants/{tenant}/installs/{publisher}/{name}/plan",

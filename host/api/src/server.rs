@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::gate::Peer;
+use crate::patience::Patient;
 use crate::problem::Failed;
 use crate::routes::router;
 
@@ -96,7 +97,7 @@ async fn accept(listener: TcpListener, router: Router, stop: impl Future<Output 
         };
         let _best_effort = stream.set_nodelay(true);
         let service = Connection { router: TowerToHyperService::new(router.clone()), peer: Peer(peer.ip()) };
-        let connection = server.serve_connection(TokioIo::new(stream), service);
+        let connection = server.serve_connection(TokioIo::new(Patient::new(stream)), service);
         let watched = connections.watch(connection);
         tokio::spawn(async move {
             let _place = place;

@@ -9,7 +9,7 @@ use clawhold_runtime::{Host, MadeToken, Problem, Token, TokenAsk};
 use clawhold_tenancy::permit::{
     CreateHostToken, CreateToken, Host as HostResource, ListHostTokens, ListTokens, RevokeHostToken, RevokeToken,
 };
-use clawhold_tenancy::{Publisher, SkillName, TokenId};
+use clawhold_tenancy::{Publisher, Role, SkillName, TokenId};
 use http::StatusCode;
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;
@@ -51,6 +51,18 @@ pub(crate) struct NewHostToken {
     expires: Option<String>,
 }
 
+/// A token of a publisher that belongs to a tenant.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPublisherToken {
+    /// What people call it: 1 to 64 printable bytes without #.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^#]+$"))]
+    name: String,
+    /// RFC 3339; never when not given.
+    #[schemars(extend("format" = "date-time"))]
+    expires: Option<String>,
+}
+
 /// The only answer that ever holds a token.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "MadeToken")]
@@ -80,6 +92,12 @@ pub(crate) struct TokenView {
 #[derive(Deserialize)]
 pub(crate) struct Id {
     token: TokenId,
+}
+
+/// `{publisher}` of a path below a tenant's.
+#[derive(Deserialize)]
+pub(crate) struct Own {
+    publisher: Publisher,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -115,6 +133,38 @@ pub(crate) async fn revoke(
     Named(Id { token }): Named<Id>,
 ) -> Result<Response, Failed> {
     let revoke = |keep| host.revoke_token(&allowed.cx, &allowed.permit, &token, keep);
+    once(&host, &allowed, &BodyHash::none(), |()| Reply::empty(), revoke).await
+}
+
+pub(crate) async fn create_for_publisher(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<CreateToken>,
+    Named(Own { publisher }): Named<Own>,
+    Sent(new, body): Sent<NewPublisherToken>,
+) -> Result<Response, Failed> {
+    let ask = ask(new.name, Role::Publisher.as_str(), None, new.expires)?;
+    let create = |keep| host.create_publisher_token(&allowed.cx, &allowed.permit, &publisher, ask, keep);
+    once(&host, &allowed, &body, made, create).await
+}
+
+pub(crate) async fn list_of_publisher(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<ListTokens>,
+    Named(Own { publisher }): Named<Own>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<Page<TokenView>> {
+    let limit = page.limit()?;
+    let tokens = host.publisher_tokens(&allowed.permit, &publisher, page.after()?.as_ref(), limit).await?;
+    Ok(Json(Page::of(&tokens, limit, |token| token.made.id.to_string(), view)))
+}
+
+pub(crate) async fn revoke_of_publisher(
+    State(host): State<Arc<Host>>,
+    allowed: Allowed<RevokeToken>,
+    Named(Own { publisher }): Named<Own>,
+    Named(Id { token }): Named<Id>,
+) -> Result<Response, Failed> {
+    let revoke = |keep| host.revoke_publisher_token(&allowed.cx, &allowed.permit, &publisher, &token, keep);
     once(&host, &allowed, &BodyHash::none(), |()| Reply::empty(), revoke).await
 }
 

@@ -46,6 +46,11 @@ impl Host {
         let event = event.with(&json!({ "to": grant.grantee, "range": grant.range }));
         let event = self.details.seal(Chain::Host, event).await?;
         let mut tx = self.store.system_write("grant a package").await?;
+        // Whoever deletes it takes all grants back, and this must not come behind that.
+        tx.lock_index().await?;
+        if tx.deleted_us(package).await?.is_some() {
+            return Err(Problem::NotFound("package"));
+        }
         tx.put_grant(&grant).await?;
         self.keep_on_the_host(&mut tx, keep, &grant).await?;
         tx.commit(event).await?;
@@ -76,7 +81,7 @@ impl Host {
     /// Whom a package is granted to.
     pub async fn grants(&self, permit: &Permit<ListGrants, PackageName>) -> Result<Vec<GrantRow>, Problem> {
         let package = permit.resource();
-        self.require_package(package)?;
+        self.require_package(package).await?;
         let mut grants = self.store.system("list a package's grants").await?.grants_of(package).await?;
         grants.retain(|grant| self.range(grant).is_some());
         Ok(grants)
@@ -96,13 +101,16 @@ impl Host {
         range
     }
 
-    fn require_package(&self, package: &PackageName) -> Result<(), Problem> {
-        if self.verified_index()?.versions(package).is_empty() { Err(Problem::NotFound("package")) } else { Ok(()) }
+    async fn require_package(&self, package: &PackageName) -> Result<(), Problem> {
+        if self.verified_index()?.versions(package).is_empty() || self.is_deleted(package).await? {
+            return Err(Problem::NotFound("package"));
+        }
+        Ok(())
     }
 
     /// What is a tenant's own is nobody else's, whoever grants it.
     async fn require_grantable(&self, package: &PackageName) -> Result<(), Problem> {
-        self.require_package(package)?;
+        self.require_package(package).await?;
         let owner = self.publisher_of(&package.publisher()).await?.owner;
         match owner {
             None => Ok(()),

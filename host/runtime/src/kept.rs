@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clawhold_store::{KeyHolder, Store, SystemTx, TenantTx, Write};
-use clawhold_tenancy::RequestId;
 use clawhold_tenancy::audit::{Chain, now_us};
 use clawhold_tenancy::keep::{Keep, Slot};
+use clawhold_tenancy::{RequestId, TenantId};
 use tokio::sync::oneshot;
 
 use crate::{Host, Problem};
@@ -132,6 +132,21 @@ impl Host {
         if let Some(kept) = keep.of(done) {
             let kept = self.details.seal_answer(Chain::Host, kept).await?;
             tx.keep_answer(&kept).await?;
+        }
+        Ok(())
+    }
+
+    /// The same in a tenant's name, for what is done to it among what belongs to no single tenant.
+    pub(crate) async fn keep_of<T>(
+        &self,
+        tx: &mut SystemTx<Write>,
+        tenant: &TenantId,
+        keep: Keep<T>,
+        done: &T,
+    ) -> Result<(), Problem> {
+        if let Some(kept) = keep.of(done) {
+            let kept = self.details.seal_answer(Chain::Tenant(tenant), kept).await?;
+            tx.keep_answer_of(tenant, &kept).await?;
         }
         Ok(())
     }

@@ -71,7 +71,7 @@ pub use installs::{InstallAsk, PlanView};
 pub use invoke::Invoked;
 pub use kept::Once;
 pub use keys::Rotated;
-pub use market::{About, Installed, StatusAsk, Summary, VersionStatus};
+pub use market::{About, DeletedPackage, Installed, StatusAsk, Summary, VersionStatus};
 pub use packages::{PublicationPlace, PublishedPackage, Stage, Upload};
 pub use problem::Problem;
 pub use publishers::{KeyAsk, PublisherView};

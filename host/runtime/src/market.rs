@@ -1,5 +1,6 @@
 //! Who sees which packages, and what becomes of their versions.
 
+mod deletion;
 mod lists;
 
 use clawhold_marketplace::index::{Entry, Status};
@@ -45,6 +46,7 @@ impl<'a> Viewer<'a> {
     }
 }
 
+pub use deletion::DeletedPackage;
 pub use lists::{About, Installed, Summary};
 
 /// A version of a package, as its list has it.
@@ -109,6 +111,7 @@ impl Host {
         }
         let ranges = match viewer {
             Viewer::Operator => None,
+            _ if self.is_deleted(name).await? => return Ok(Vec::new()),
             Viewer::Publisher(own) if name.publisher() == **own => None,
             Viewer::Publisher(_) => Some(Vec::new()),
             Viewer::Tenant(tenant) => {
@@ -144,8 +147,10 @@ impl Host {
         let entry = if let Some(number) = version {
             seen.iter().find(|entry| entry.version == *number)
         } else {
-            let good = seen.iter().filter(|entry| entry.status.may_install());
-            good.max_by_key(|entry| (entry.version.pre.is_empty(), entry.version.clone()))
+            // The operator looks into what is bad as well.
+            let is_operator = matches!(viewer, Viewer::Operator);
+            let good = seen.iter().filter(|entry| is_operator || entry.status.may_install());
+            good.max_by_key(|entry| (entry.status.may_install(), entry.version.pre.is_empty(), entry.version.clone()))
         };
         let entry = entry.ok_or(Problem::NotFound("package version"))?;
         self.published(name, &entry.version).await
@@ -180,15 +185,16 @@ impl Host {
     ) -> Result<VersionStatus, Problem> {
         let StatusAsk { version, status, advisory } = ask;
         let name = permit.resource();
-        let odd = advisory.chars().any(|c| c.is_control() && c != '\n');
-        if advisory.chars().count() > ADVISORY_CHARS || odd || (*status != Status::Active && advisory.trim().is_empty())
-        {
-            let detail =
-                format!("say why, in at most {ADVISORY_CHARS} characters: those who have it installed read it");
-            return Err(Problem::invalid("advisory", detail));
-        }
+        check_advisory(advisory, *status != Status::Active)?;
         let missing = || Problem::NotFound("package version");
-        let was = self.verified_index()?.get(name, version).cloned().ok_or_else(missing)?;
+        if cx.role != Role::Operator && self.is_deleted(name).await? {
+            return Err(missing());
+        }
+        let index = self.verified_index()?;
+        if index.is_left_out(name) {
+            return Err(Problem::Changed);
+        }
+        let was = index.get(name, version).cloned().ok_or_else(missing)?;
         if cx.role != Role::Operator
             && (was.status.needs_operator() || status.needs_operator() && *status != Status::Revoked)
         {
@@ -224,6 +230,9 @@ impl Host {
         let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
         let event = self.details.seal(Chain::Host, event).await?;
         let (mut tx, counter) = self.change_index("change what becomes of a version").await?;
+        if tx.deleted_us(name).await?.is_some() {
+            return Err(if cx.role == Role::Operator { deletion::deleted(name) } else { missing() });
+        }
         let mut change = StatusChange {
             package: name.clone(),
             version: version.clone(),
@@ -320,6 +329,16 @@ impl Host {
         let found = self.store.system("look up a tenant").await?.tenant(tenant).await?;
         Ok(found.ok_or(Problem::NotFound("tenant"))?.tier)
     }
+}
+
+/// Whether this can be said to those who have a version installed.
+fn check_advisory(advisory: &str, is_needed: bool) -> Result<(), Problem> {
+    let odd = advisory.chars().any(|c| c.is_control() && c != '\n');
+    if advisory.chars().count() > ADVISORY_CHARS || odd || (is_needed && advisory.trim().is_empty()) {
+        let detail = format!("say why, in at most {ADVISORY_CHARS} characters: those who have it installed read it");
+        return Err(Problem::invalid("advisory", detail));
+    }
+    Ok(())
 }
 
 fn said(telling: &Telling) -> Event {

@@ -179,7 +179,7 @@ impl Host {
         let (package, wasm) = tokio::task::spawn_blocking(move || read(&wasm).map(|package| (package, wasm)))
             .await
             .map_err(|e| Problem::internal("a package could not be read", e))??;
-        let (name, version) = (&package.manifest.package.name, &package.manifest.package.version);
+        let name = &package.manifest.package.name;
         if name.publisher() != *permit.resource() {
             self.note_refusal(cx, permit.action(), format!("package:{name}")).await;
             return Err(Problem::Forbidden(format!(
@@ -188,19 +188,40 @@ impl Host {
                 name.publisher()
             )));
         }
-        if let Some(there) = self.store.system("look up a version").await?.version(name, version).await?
-            && !check
+        let upload = Upload { wasm, signature, check };
+        let done = self.publish_read(cx, permit, &package, upload, stage, keep).await;
+        // What is refused leaves nothing behind, or a publisher could fill the disk with it.
+        if check || done.is_err() {
+            self.discard(package.digest).await;
+        }
+        done
+    }
+
+    async fn publish_read(
+        &self,
+        cx: &Context,
+        permit: &Permit<PublishPackage, Publisher>,
+        package: &Read,
+        upload: Upload,
+        stage: &watch::Sender<Stage>,
+        keep: Keep<PublishedPackage>,
+    ) -> Result<PublishedPackage, Problem> {
+        let Upload { wasm, signature, check } = upload;
+        let (name, version) = (&package.manifest.package.name, &package.manifest.package.version);
+        let mut tx = self.store.system("look up a version").await?;
+        if !check
+            && tx.deleted_us(name).await?.is_none()
+            && let Some(there) = tx.version(name, version).await?
         {
             return published_before(there, package.digest);
         }
-        let mut faults = self.faults(&package, signature.as_deref()).await?;
+        drop(tx);
+        let mut faults = self.faults(package, signature.as_deref()).await?;
         // Code that nobody answers for is not run, not even to be asked.
         let described = if faults.said().is_empty() || check && !self.must_be_signed(signature.as_deref()) {
             let payer = payer_of(permit.resource());
             let described = self.describe(&wasm, &package.manifest.limits(), payer, stage).await;
             if let Err(Problem::Package(why)) = &described {
-                // What is refused leaves nothing behind, or a publisher could fill the disk with it.
-                self.discard(package.digest).await;
                 faults.check(Err::<(), _>(why));
             }
             match described {
@@ -210,10 +231,7 @@ impl Host {
         } else {
             Vec::new()
         };
-        if let Err(faults) = faults.into_result() {
-            self.discard(package.digest).await;
-            return Err(Problem::Faults(faults));
-        }
+        faults.into_result().map_err(Problem::Faults)?;
         let done = PublishedPackage {
             name: name.clone(),
             version: version.clone(),
@@ -222,7 +240,6 @@ impl Host {
             new: !check,
         };
         if check {
-            self.discard(package.digest).await;
             return Ok(done);
         }
         stage.send_replace(Stage::Storing);
@@ -244,14 +261,13 @@ impl Host {
         let event = self.details.seal(Chain::Host, event).await?;
         let (mut tx, counter) = self.change_index("publish a package").await?;
         // Of two that publish the same version at once one has been faster.
-        if let Some(there) = tx.version(name, version).await? {
+        if tx.deleted_us(name).await?.is_none()
+            && let Some(there) = tx.version(name, version).await?
+        {
             return published_before(there, package.digest);
         }
         // The compiler has had half a minute, in which others may have published, or a key have ended.
-        if let Err(faults) = self.faults(&package, publication.signature.as_deref()).await?.into_result() {
-            self.discard(package.digest).await;
-            return Err(Problem::Faults(faults));
-        }
+        self.faults(package, publication.signature.as_deref()).await?.into_result().map_err(Problem::Faults)?;
         tx.publish(&publication, &wasm, counter).await?;
         let documents = oci::documents(&Facts {
             package: &publication.manifest.package,
@@ -295,8 +311,12 @@ impl Host {
         let (name, version) = (&package.manifest.package.name, &package.manifest.package.version);
         let mut faults = Faults::new();
         let index = self.verified_index()?;
+        if index.is_left_out(name) {
+            return Err(Problem::Changed);
+        }
         let published: Vec<Number> = index.versions(name).iter().map(|entry| entry.version.clone()).collect();
-        check_version(version, History { published: &published, deleted: false }, &mut faults);
+        let deleted = self.store.system("look up a package").await?.deleted_us(name).await?.is_some();
+        check_version(version, History { published: &published, deleted }, &mut faults);
         if published.is_empty() {
             let names = self.store.system("read the names of packages").await?.package_names().await?;
             check_name(name, &Known::new(self.publisher_names().await?, names), &mut faults);

@@ -3,12 +3,12 @@
 use clawhold_marketplace::key::{KeyId, PublicKey};
 use clawhold_marketplace::names::Known;
 use clawhold_marketplace::publisher::{AddedBy, Earlier, KEYS, KeyRecord, Revocation, rotate};
-use clawhold_store::PublisherRow;
+use clawhold_store::{PublisherRow, SystemTx, Write};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{
-    AddOwnPublisher, AddPublisher, AddPublisherKey, Host as HostResource, ListPublishers, RevokePublisherKey,
-    ShowPublisher,
+    AddOwnPublisher, AddPublisher, AddPublisherKey, Host as HostResource, ListOwnPublishers, ListPublishers,
+    RevokePublisherKey, ShowPublisher,
 };
 use clawhold_tenancy::{Context, Permit, Publisher, Role, TenantId};
 use serde_json::json;
@@ -18,6 +18,9 @@ use crate::{Host, Problem};
 
 /// Names that are looked at in one go.
 const NAMES: u32 = 1_000;
+
+/// Publishers of a tenant's own. 16: one for a team; and each takes a name that nobody else gets.
+const OWN_PUBLISHERS: u32 = 16;
 
 /// A publisher and its keys.
 #[derive(Debug, Clone)]
@@ -60,12 +63,13 @@ impl Host {
         key: Option<PublicKey>,
         keep: Keep<PublisherView>,
     ) -> Result<PublisherView, Problem> {
-        let (row, view) = self.new_publisher(cx, name, None, key).await?;
+        let view = new_publisher(cx, name, None, key);
         let event = Event::by(cx, permit.action(), format!("publisher:{name}"), Outcome::Success);
         let event =
             self.details.seal(Chain::Host, event.with(&json!({ "key": key.map(|key| key.id().to_string()) }))).await?;
         let mut tx = self.store.system_write("register a publisher").await?;
-        if !tx.add_publisher(&row).await? {
+        require_name(&mut tx, cx, name).await?;
+        if !tx.add_publisher(&self.publisher_row(&view)).await? {
             return Err(taken(name));
         }
         self.keep_on_the_host(&mut tx, keep, &view).await?;
@@ -84,22 +88,43 @@ impl Host {
     ) -> Result<PublisherView, Problem> {
         let tenant = permit.tenant();
         self.require_tenant(tenant).await?;
-        let (row, view) = self.new_publisher(cx, name, Some(tenant), key).await?;
+        let view = new_publisher(cx, name, Some(tenant), key);
         let event = Event::by(cx, permit.action(), format!("publisher:{name}"), Outcome::Success);
         let event = event.with(&json!({ "owner": tenant, "key": key.map(|key| key.id().to_string()) }));
         let own = self.details.seal(Chain::Tenant(tenant), event.clone()).await?;
         let event = self.details.seal(Chain::Host, event).await?;
         let mut tx = self.store.system_write("register a tenant's own publisher").await?;
-        if !tx.add_publisher(&row).await? {
+        require_name(&mut tx, cx, name).await?;
+        if tx.publishers_of(tenant, OWN_PUBLISHERS).await?.len() >= OWN_PUBLISHERS as usize {
+            return Err(Problem::Conflict(format!(
+                "{tenant} has {OWN_PUBLISHERS} publishers of its own, and may have no more; publish under one of these, or ask the operator for one of theirs"
+            )));
+        }
+        if !tx.add_publisher(&self.publisher_row(&view)).await? {
             return Err(taken(name));
         }
-        if let Some(kept) = keep.of(&view) {
-            let kept = self.details.seal_answer(Chain::Tenant(tenant), kept).await?;
-            tx.keep_answer_of(tenant, &kept).await?;
-        }
+        self.keep_of(&mut tx, tenant, keep, &view).await?;
         tx.append(tenant, &[own]).await?;
         tx.commit(event).await?;
         Ok(view)
+    }
+
+    /// A tenant's own publishers, by name.
+    pub async fn own_publishers(&self, permit: &Permit<ListOwnPublishers>) -> Result<Vec<PublisherView>, Problem> {
+        self.require_tenant(permit.tenant()).await?;
+        let mut tx = self.store.system("list a tenant's publishers").await?;
+        let rows = tx.publishers_of(permit.tenant(), OWN_PUBLISHERS).await?;
+        Ok(rows.into_iter().filter_map(|row| self.publisher_view(row).ok()).collect())
+    }
+
+    /// A publisher that a tenant owns. Another one's does not exist.
+    pub(crate) async fn require_own_publisher(&self, tenant: &TenantId, name: &Publisher) -> Result<(), Problem> {
+        let there = self.store.system("look up a publisher").await?.publisher(name).await?;
+        match there {
+            // Whoever made the row says whose it is.
+            Some(row) if row.owner.as_ref() == Some(tenant) => self.publisher_view(row).map(drop),
+            _ => Err(Problem::NotFound("publisher")),
+        }
     }
 
     /// Publishers that the caller sees, behind `after`, by name.
@@ -249,47 +274,6 @@ impl Host {
         Ok(done)
     }
 
-    /// A publisher as it would be registered, unless its name would be taken for another's.
-    async fn new_publisher(
-        &self,
-        cx: &Context,
-        name: &Publisher,
-        owner: Option<&TenantId>,
-        key: Option<PublicKey>,
-    ) -> Result<(PublisherRow, PublisherView), Problem> {
-        let names = self.publisher_names().await?;
-        if names.contains(name) {
-            return Err(taken(name));
-        }
-        if let Some(alike) = Known::new(names, Vec::new()).publisher_look_alike(name) {
-            // Of a tenant's own publishers others learn nothing.
-            let why = if cx.role == Role::Operator {
-                alike.to_string()
-            } else {
-                format!("the name {name} could be taken for another publisher's")
-            };
-            return Err(Problem::Conflict(format!("{why}; choose a name that nobody takes for it")));
-        }
-        let now = now_us();
-        let record = |key| KeyRecord {
-            key,
-            not_before_us: now,
-            not_after_us: None,
-            revoked: None,
-            added_us: now,
-            added_by: AddedBy::Actor(cx.actor.to_string()),
-        };
-        let keys: Vec<KeyRecord> = key.into_iter().map(record).collect();
-        let view = PublisherView {
-            name: name.clone(),
-            owner: owner.cloned(),
-            keys,
-            created_us: now,
-            created_by: cx.actor.to_string(),
-        };
-        Ok((self.publisher_row(&view), view))
-    }
-
     fn publisher_row(&self, view: &PublisherView) -> PublisherRow {
         let mut row = PublisherRow {
             name: view.name.clone(),
@@ -304,17 +288,53 @@ impl Host {
     }
 
     pub(crate) async fn publisher_names(&self) -> Result<Vec<Publisher>, Problem> {
-        let mut tx = self.store.system("read the names of publishers").await?;
-        let mut names: Vec<Publisher> = Vec::new();
-        loop {
-            let rows = tx.publishers(names.last(), NAMES).await?;
-            let is_last = rows.len() < NAMES as usize;
-            names.extend(rows.into_iter().map(|row| row.name));
-            if is_last {
-                return Ok(names);
-            }
+        publisher_names(&mut self.store.system("read the names of publishers").await?).await
+    }
+}
+
+async fn publisher_names<M>(tx: &mut SystemTx<M>) -> Result<Vec<Publisher>, Problem> {
+    let mut names: Vec<Publisher> = Vec::new();
+    loop {
+        let rows = tx.publishers(names.last(), NAMES).await?;
+        let is_last = rows.len() < NAMES as usize;
+        names.extend(rows.into_iter().map(|row| row.name));
+        if is_last {
+            return Ok(names);
         }
     }
+}
+
+/// Whether a name is free, and would be taken for no other's. Under the lock of the index, which publications take as well: of two that
+/// register names which look alike at the same time, one sees the other.
+async fn require_name(tx: &mut SystemTx<Write>, cx: &Context, name: &Publisher) -> Result<(), Problem> {
+    tx.lock_index().await?;
+    let names = publisher_names(tx).await?;
+    if names.contains(name) {
+        return Err(taken(name));
+    }
+    let Some(alike) = Known::new(names, Vec::new()).publisher_look_alike(name) else { return Ok(()) };
+    // Of a tenant's own publishers others learn nothing.
+    let why = if cx.role == Role::Operator {
+        alike.to_string()
+    } else {
+        format!("the name {name} could be taken for another publisher's")
+    };
+    Err(Problem::Conflict(format!("{why}; choose a name that nobody takes for it")))
+}
+
+/// A publisher as it is registered.
+fn new_publisher(cx: &Context, name: &Publisher, owner: Option<&TenantId>, key: Option<PublicKey>) -> PublisherView {
+    let now = now_us();
+    let record = |key| KeyRecord {
+        key,
+        not_before_us: now,
+        not_after_us: None,
+        revoked: None,
+        added_us: now,
+        added_by: AddedBy::Actor(cx.actor.to_string()),
+    };
+    let keys: Vec<KeyRecord> = key.into_iter().map(record).collect();
+    PublisherView { name: name.clone(), owner: owner.cloned(), keys, created_us: now, created_by: cx.actor.to_string() }
 }
 
 fn taken(name: &Publisher) -> Problem {

@@ -158,12 +158,12 @@ impl Host {
         if !specs.0.contains_key(skill) {
             return Err(Problem::internal("an installed skill is not in its package", skill));
         }
-        let store = self.store.clone();
+        let (store, tenant) = (self.store.clone(), tenant.clone());
         let digest = put.digest;
         let was_changed = Arc::new(AtomicBool::new(false));
         let changed = Arc::clone(&was_changed);
         let wasm = async move {
-            let mut tx = store.system("read a component").await?;
+            let mut tx = store.tenant(&tenant).await?;
             let read = tx.component(&digest).await;
             changed.store(matches!(read, Err(StoreError::Corrupt { .. })), Ordering::Relaxed);
             read?.ok_or_else(|| anyhow::anyhow!("the component {digest} is gone"))

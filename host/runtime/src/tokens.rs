@@ -91,6 +91,69 @@ impl Host {
         Ok(())
     }
 
+    /// Makes a token of a publisher that the tenant owns.
+    pub async fn create_publisher_token(
+        &self,
+        cx: &Context,
+        permit: &Permit<CreateToken>,
+        publisher: &Publisher,
+        ask: TokenAsk,
+        keep: Keep<MadeToken>,
+    ) -> Result<MadeToken, Problem> {
+        let tenant = permit.tenant();
+        self.require_own_publisher(tenant, publisher).await?;
+        let (new, token) = new_token(ask)?;
+        let event = of_publisher(publisher, made(cx, permit.action(), &new));
+        let own = self.details.seal(Chain::Tenant(tenant), event.clone()).await?;
+        let event = self.details.seal(Chain::Host, event).await?;
+        let made = MadeToken { id: new.id.clone(), token };
+        let mut tx = self.store.system_write("make a token of a tenant's own publisher").await?;
+        tx.create_token(&Scope::Publisher(publisher.clone()), &new).await?;
+        self.keep_of(&mut tx, tenant, keep, &made).await?;
+        tx.append(tenant, &[own]).await?;
+        tx.commit(event).await?;
+        Ok(made)
+    }
+
+    /// The tokens of a publisher that the tenant owns, behind `after`, in a stable order.
+    pub async fn publisher_tokens(
+        &self,
+        permit: &Permit<ListTokens>,
+        publisher: &Publisher,
+        after: Option<&TokenId>,
+        limit: u32,
+    ) -> Result<Vec<Token>, Problem> {
+        self.require_own_publisher(permit.tenant(), publisher).await?;
+        let scope = Scope::Publisher(publisher.clone());
+        Ok(self.store.system("list tokens").await?.tokens(&scope, after, limit).await?)
+    }
+
+    /// Ends a token of a publisher that the tenant owns, at once.
+    pub async fn revoke_publisher_token(
+        &self,
+        cx: &Context,
+        permit: &Permit<RevokeToken>,
+        publisher: &Publisher,
+        id: &TokenId,
+        keep: Keep<()>,
+    ) -> Result<(), Problem> {
+        let tenant = permit.tenant();
+        self.require_own_publisher(tenant, publisher).await?;
+        let event = Event::by(cx, permit.action(), format!("token:{id}"), Outcome::Success);
+        let event = of_publisher(publisher, event);
+        let own = self.details.seal(Chain::Tenant(tenant), event.clone()).await?;
+        let event = self.details.seal(Chain::Host, event).await?;
+        let mut tx = self.store.system_write("revoke a token of a tenant's own publisher").await?;
+        if !tx.revoke_token(&Scope::Publisher(publisher.clone()), id, now_us()).await? {
+            return Err(Problem::NotFound("token"));
+        }
+        self.keep_of(&mut tx, tenant, keep, &()).await?;
+        tx.append(tenant, &[own]).await?;
+        tx.commit(event).await?;
+        self.auth.forget(id).await;
+        Ok(())
+    }
+
     /// Makes a token for a publisher, or for the host itself.
     pub async fn create_host_token(
         &self,
@@ -101,7 +164,14 @@ impl Host {
         keep: Keep<MadeToken>,
     ) -> Result<MadeToken, Problem> {
         let scope = match (publisher, ask.role) {
-            (Some(publisher), Role::Publisher) => Scope::Publisher(publisher),
+            (Some(publisher), Role::Publisher) => {
+                if self.store.system("look up a publisher").await?.publisher(&publisher).await?.is_none() {
+                    let detail =
+                        format!("there is no publisher {publisher}; register it with `clawhold publisher add` first");
+                    return Err(Problem::invalid("publisher", detail));
+                }
+                Scope::Publisher(publisher)
+            }
             (None, Role::Operator) => Scope::Host,
             (Some(_), role) => {
                 let detail = format!("a publisher's token cannot have the role {role}; use publisher");
@@ -178,7 +248,7 @@ impl Host {
         let (new, token) = new_token(ask)?;
         let mut event = made(cx, action, &new);
         if let Scope::Publisher(publisher) = scope {
-            event.resource = format!("publisher:{publisher} {}", event.resource);
+            event = of_publisher(publisher, event);
         }
         let event = self.details.seal(Chain::Host, event).await?;
         let mut tx = self.store.system_write("make a token").await?;
@@ -196,6 +266,10 @@ fn made(cx: &Context, action: &str, new: &NewToken) -> Event {
         "name": new.name, "role": new.role.as_str(), "skills": new.skills, "expires_us": new.expires_us,
     });
     Event::by(cx, action, format!("token:{}", new.id), Outcome::Success).with(&detail)
+}
+
+fn of_publisher(publisher: &Publisher, event: Event) -> Event {
+    Event { resource: format!("publisher:{publisher} {}", event.resource), ..event }
 }
 
 fn new_token(ask: TokenAsk) -> Result<(NewToken, SecretString), Problem> {

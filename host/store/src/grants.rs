@@ -68,6 +68,19 @@ impl<M> SystemTx<M> {
             .collect()
     }
 
+    /// A tenant's own publishers, by name, at most `limit`.
+    pub async fn publishers_of(&mut self, owner: &TenantId, limit: u32) -> Result<Vec<PublisherRow>, StoreError> {
+        sqlx::query("SELECT * FROM publishers WHERE owner = $1 ORDER BY name LIMIT $2")
+            .bind(owner.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list a tenant's publishers"))?
+            .iter()
+            .map(publisher)
+            .collect()
+    }
+
     /// Names of all packages, of one publisher or of all.
     pub async fn package_names(&mut self) -> Result<Vec<PackageName>, StoreError> {
         sqlx::query("SELECT name FROM packages ORDER BY name")

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::{Digest, PackageName, Publisher, TenantId};
 use semver::Version as Number;
-use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 use sqlx::query::Query;
+use sqlx::{AnyConnection, AssertSqlSafe};
 
 use crate::error::failed;
 use crate::fields::{Fields, integer, json};
-use crate::{Conflict, StoreError, SystemTx, Write};
+use crate::{Conflict, StoreError, SystemTx, TenantTx, Write};
 
 /// A package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,10 @@ pub struct Version {
     pub advisory_mac: String,
 }
 
+/// What is read of a version.
+const COLUMNS: &str = "number, digest, size, manifest, descriptors, published_us, published_by, signature, mac, status, \
+                       advisory, changed_us, advisory_mac";
+
 impl<M> SystemTx<M> {
     /// Packages behind `after`, by name, at most `limit`, that have all of these words, which are in lower case.
     pub async fn packages(
@@ -108,7 +112,9 @@ impl<M> SystemTx<M> {
         after: Option<&PackageName>,
         limit: u32,
     ) -> Result<Vec<Package>, StoreError> {
-        let mut select = "SELECT name, created_us, newest, about, mac FROM packages WHERE name > $1".to_owned();
+        let mut select =
+            "SELECT name, created_us, newest, about, mac FROM packages WHERE deleted_us IS NULL AND name > $1"
+                .to_owned();
         let mut bound = vec![after.map_or_else(String::new, ToString::to_string)];
         let mut place = |value: String| {
             bound.push(value);
@@ -142,9 +148,19 @@ impl<M> SystemTx<M> {
         query.fetch_all(&mut *self.tx).await.map_err(failed("list packages"))?.iter().map(package).collect()
     }
 
+    /// When a package was deleted, in microseconds since 1970, if it was.
+    pub async fn deleted_us(&mut self, package: &PackageName) -> Result<Option<i64>, StoreError> {
+        let row = sqlx::query("SELECT deleted_us FROM packages WHERE name = $1")
+            .bind(package.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(failed("read whether a package was deleted"))?;
+        row.map_or(Ok(None), |row| Fields::of("packages", &row).optional("deleted_us"))
+    }
+
     /// One version.
     pub async fn version(&mut self, package: &PackageName, version: &Number) -> Result<Option<Version>, StoreError> {
-        sqlx::query("SELECT * FROM versions WHERE package = $1 AND version = $2")
+        sqlx::query(AssertSqlSafe(format!("SELECT {COLUMNS} FROM versions WHERE package = $1 AND version = $2")))
             .bind(package.as_str())
             .bind(version.to_string())
             .fetch_optional(&mut *self.tx)
@@ -177,33 +193,30 @@ impl<M> SystemTx<M> {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Version>, StoreError> {
-        sqlx::query("SELECT * FROM versions WHERE package = $1 AND number < $2 ORDER BY number DESC LIMIT $3")
-            .bind(package.as_str())
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(i64::from(limit))
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(failed("list a package's versions"))?
-            .iter()
-            .map(parse)
-            .collect()
+        sqlx::query(AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM versions WHERE package = $1 AND number < $2 ORDER BY number DESC LIMIT $3"
+        )))
+        .bind(package.as_str())
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed("list a package's versions"))?
+        .iter()
+        .map(parse)
+        .collect()
     }
 
     /// The component itself. [`StoreError::Corrupt`] if its bytes are not those that the digest names.
     pub async fn component(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = sqlx::query("SELECT bytes FROM components WHERE digest = $1")
-            .bind(digest.to_string())
-            .fetch_optional(&mut *self.tx)
-            .await
-            .map_err(failed("read a component"))?;
-        let Some(row) = row else { return Ok(None) };
-        let fields = Fields::of("components", &row);
-        let bytes = fields.bytes("bytes")?;
-        if Digest::of(&bytes) == *digest {
-            Ok(Some(bytes))
-        } else {
-            Err(fields.corrupt("bytes", format_args!("not the component {digest}")))
-        }
+        component(&mut self.tx, digest).await
+    }
+}
+
+impl<M> TenantTx<M> {
+    /// The same, for a tenant that has it installed: a login that is pinned to the tenant sees only here what is granted no more.
+    pub async fn component(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        component(&mut self.tx, digest).await
     }
 }
 
@@ -220,6 +233,22 @@ impl SystemTx<Write> {
             .await
             .map(drop)
             .map_err(failed("say what lists show of a package"))
+    }
+
+    /// Deletes a package for good, with what is granted of it: its name stays taken. `false` if there is none, or it was deleted before.
+    pub async fn delete_package(&mut self, package: &PackageName, now_us: i64) -> Result<bool, StoreError> {
+        let done = sqlx::query("UPDATE packages SET deleted_us = $2 WHERE name = $1 AND deleted_us IS NULL")
+            .bind(package.as_str())
+            .bind(now_us)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed("delete a package"))?;
+        sqlx::query("DELETE FROM grants WHERE package = $1")
+            .bind(package.as_str())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed("take the grants of a package back"))?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// Publishes a version under this counter of the index, which is locked. The same once more is fine; the same number with another component is
@@ -277,6 +306,22 @@ impl SystemTx<Write> {
         .await
         .map_err(failed("publish a version"))?;
         Ok(Published::New(digest))
+    }
+}
+
+async fn component(connection: &mut AnyConnection, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    let row = sqlx::query("SELECT bytes FROM components WHERE digest = $1")
+        .bind(digest.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("read a component"))?;
+    let Some(row) = row else { return Ok(None) };
+    let fields = Fields::of("components", &row);
+    let bytes = fields.bytes("bytes")?;
+    if Digest::of(&bytes) == *digest {
+        Ok(Some(bytes))
+    } else {
+        Err(fields.corrupt("bytes", format_args!("not the component {digest}")))
     }
 }
 

@@ -93,6 +93,8 @@ actions! {
     PublishPackage = "package.publish": Publisher;
     /// Yank, revoke or quarantine a package's version, or take that back.
     SetPackageStatus = "package.set_status": Operator Publisher;
+    /// Delete a package for good, with all its versions.
+    DeletePackage = "package.delete": Operator;
     /// Say which tenants may see and install a package.
     GrantPackage = "package.grant": Operator Publisher;
     /// See whom a package is granted to.
@@ -111,6 +113,8 @@ actions! {
     RevokePublisherKey = "publisher.revoke_key": Operator;
     /// Register a publisher of a tenant's own, whose packages nobody else sees.
     AddOwnPublisher = "publisher.add_own": Operator Admin;
+    /// See a tenant's own publishers.
+    ListOwnPublishers = "publisher.list_own": Operator Admin Auditor;
     /// See what an install would allow.
     PlanInstall = "install.plan": Admin;
     /// Install or change an install, with consent.

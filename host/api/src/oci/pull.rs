@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::gate::Allowed;
-use crate::lines::Lines;
+use crate::lines::{Lines, READER};
 use crate::oci::Repository;
 use crate::oci::refused::{Refused, put};
 
@@ -26,9 +26,8 @@ use crate::oci::refused::{Refused, put};
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// Bytes of a component that wait for a reader, four times over; how long it may take for each, and for all.
+/// Bytes of a component that wait for a reader, four times over, for each of which it may take [`READER`]; and for all.
 const PIECE: usize = 64 * 1024;
-const PIECE_TIME: Duration = Duration::from_secs(30);
 const TIME: Duration = Duration::from_mins(10);
 
 /// `GET /v2/`: that this is a registry, and that the token holds.
@@ -125,6 +124,10 @@ fn part(field: &str, size: u64) -> Wanted {
 /// A part of these bytes. They are given piece by piece, so that a reader who does not read holds them, and the place
 /// that they take, only for so long.
 fn body(bytes: Vec<u8>, range: Range<u64>, place: Option<PullPlace>) -> Body {
+    fed(bytes, range, place, READER)
+}
+
+fn fed<P: Send + 'static>(bytes: Vec<u8>, range: Range<u64>, place: Option<P>, piece_time: Duration) -> Body {
     let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(bytes.len());
     let range = at(range.start)..at(range.end);
     let Some(place) = place else { return Body::from(bytes[range].to_vec()) };
@@ -133,11 +136,10 @@ fn body(bytes: Vec<u8>, range: Range<u64>, place: Option<PullPlace>) -> Body {
         let _held = place;
         for piece in bytes[range].chunks(PIECE) {
             // A copy: a part of the whole would keep all of it in memory.
-            let sent = writer.send_bytes(Bytes::copy_from_slice(piece));
-            match tokio::time::timeout(PIECE_TIME, sent).await {
-                Ok(Ok(())) => {}
-                // The reader is gone, or too slow: the answer breaks off before its length, which it notices.
-                Ok(Err(_)) | Err(_) => return,
+            let sent = writer.send_within(piece_time, Bytes::copy_from_slice(piece)).await;
+            // The reader is gone, or too slow: the answer breaks off before its length, which it notices.
+            if sent.is_err() {
+                return;
             }
         }
     };
@@ -191,6 +193,22 @@ pub(super) async fn referrers(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_that_reads_nothing_holds_its_place_only_for_so_long() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let place = Arc::new(());
+            let held = Some(Arc::clone(&place));
+            let bytes = vec![0; 64 * PIECE];
+            let _unread = fed(bytes, 0..u64::MAX, held, Duration::from_millis(20));
+            let until = std::time::Instant::now() + Duration::from_secs(20);
+            while Arc::strong_count(&place) > 1 {
+                assert!(std::time::Instant::now() < until, "it is held for ever");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
 
     #[test]
     fn a_range_is_a_part_of_what_is_there() {

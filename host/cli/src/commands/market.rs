@@ -86,6 +86,20 @@ pub(crate) enum Market {
         /// `publisher/name@version`.
         package: Pinned,
     },
+    /// Delete a package for good: each version is revoked, nobody finds it any more, and its name is never given again. For operators.
+    #[command(
+        after_help = "Example:\n  clawhold market delete northwind/crm --why 'its publisher has closed; install southwind/crm' --dry-run"
+    )]
+    Delete {
+        /// `publisher/name`.
+        package: PackageName,
+        /// What those who have it installed should know and do.
+        #[arg(long = "why", value_name = "TEXT")]
+        advisory: String,
+        /// Only say what would be deleted.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Pull a package from another OCI registry, check it, and publish it here. Needs a publisher's token.
     #[command(
         after_help = "Example:\n  clawhold market import oci://ghcr.io/northwind/crm:1.4.0\n  clawhold market import --dry-run oci://ghcr.io/northwind/crm:1.4.0"
@@ -156,6 +170,19 @@ impl Market {
             Self::Restore { package } => {
                 let why = Why { package, advisory: String::new(), dry_run: false };
                 set(client, out, "active", why)?;
+            }
+            Self::Delete { package, advisory, dry_run: true } => {
+                let shown = client.get(&format!("market/packages/{package}/versions"))?;
+                let count = shown["items"].as_array().map_or(0, Vec::len);
+                out.show(&shown, |_| {
+                    println!("would revoke {count} versions of {package} and delete it for good, saying: {advisory}");
+                });
+            }
+            Self::Delete { package, advisory, dry_run: false } => {
+                let body = json!({ "advisory": advisory });
+                let done = client.post(&format!("market/packages/{package}/delete"), &body)?;
+                let revoked = cell(&done["versions"]);
+                out.show(&done, |_| println!("{package} is deleted; versions that are revoked: {revoked}"));
             }
             Self::Import(import) => import.run(client, out)?,
         }

@@ -30,9 +30,13 @@ pub(crate) enum Publisher {
         #[arg(long)]
         tenant: Option<TenantId>,
     },
-    /// List the publishers.
-    #[command(after_help = "Example:\n  clawhold publisher list")]
-    List,
+    /// List the publishers, or a tenant's own.
+    #[command(after_help = "Examples:\n  clawhold publisher list\n  clawhold publisher list --tenant acme-corp")]
+    List {
+        /// The tenant whose own are listed.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
     /// Show a publisher and its keys.
     #[command(after_help = "Example:\n  clawhold publisher show northwind")]
     Show {
@@ -100,9 +104,14 @@ impl Publisher {
                     }
                 });
             }
-            Self::List => {
+            Self::List { tenant } => {
                 let columns = [("PUBLISHER", "name"), ("OWNER", "owner"), ("SINCE", "created")];
-                out.list(&client.get_all("market/publishers")?, &columns);
+                let all = match tenant {
+                    // They are few, and come at once.
+                    Some(tenant) => client.get(&format!("tenants/{tenant}/publishers"))?,
+                    None => client.get_all("market/publishers")?,
+                };
+                out.list(&all, &columns);
             }
             Self::Show { name } => out.show(&client.get(&format!("market/publishers/{name}"))?, print),
             Self::AddKey { name, key, not_before, not_after } => {

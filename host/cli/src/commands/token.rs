@@ -12,7 +12,7 @@ use crate::output::{Output, cell};
 pub(crate) enum Token {
     /// Make a token. It is shown once.
     #[command(
-        after_help = "Examples:\n  clawhold token create --tenant acme-corp --role admin --name ada\n  clawhold token create --publisher northwind --role publisher --name ci"
+        after_help = "Examples:\n  clawhold token create --tenant acme-corp --role admin --name ada\n  clawhold token create --publisher northwind --role publisher --name ci\n  clawhold token create --tenant acme-corp --publisher acme-internal --role publisher --name ci"
     )]
     Create {
         #[command(flatten)]
@@ -46,11 +46,11 @@ pub(crate) enum Token {
     },
 }
 
-/// Whose token it is: a tenant's, a publisher's, else the host's.
+/// Whose token it is: a tenant's, a publisher's, one's that a tenant owns (both), else the host's.
 #[derive(Args)]
 pub(crate) struct Owner {
     /// A tenant's.
-    #[arg(long, value_name = "TENANT", conflicts_with = "publisher")]
+    #[arg(long, value_name = "TENANT")]
     tenant: Option<TenantId>,
     /// A publisher's.
     #[arg(long, value_name = "PUBLISHER")]
@@ -70,11 +70,7 @@ impl Token {
     pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
         match self {
             Self::Create { owner, role, name, skill, expires } => {
-                let role = role.to_possible_value().map(|v| v.get_name().to_owned());
-                let mut body = json!({ "name": name, "role": role });
-                if let Some(publisher) = &owner.publisher {
-                    body["publisher"] = json!(publisher);
-                }
+                let mut body = owner.body(&name, role)?;
                 if !skill.is_empty() {
                     body["skills"] = json!(skill);
                 }
@@ -88,7 +84,8 @@ impl Token {
                 });
             }
             Self::List { owner } => {
-                let query = owner.publisher.as_ref().map(|p| format!("?publisher={p}")).unwrap_or_default();
+                let of_host = owner.publisher.as_ref().filter(|_| owner.tenant.is_none());
+                let query = of_host.map(|p| format!("?publisher={p}")).unwrap_or_default();
                 let tokens = client.get_all(&format!("{}{query}", owner.path()))?;
                 let columns = [
                     ("TOKEN", "id"),
@@ -112,6 +109,23 @@ impl Token {
 
 impl Owner {
     fn path(&self) -> String {
-        self.tenant.as_ref().map_or_else(|| "tokens".to_owned(), |tenant| format!("tenants/{tenant}/tokens"))
+        match (&self.tenant, &self.publisher) {
+            (None, _) => "tokens".to_owned(),
+            (Some(tenant), None) => format!("tenants/{tenant}/tokens"),
+            (Some(tenant), Some(publisher)) => format!("tenants/{tenant}/publishers/{publisher}/tokens"),
+        }
+    }
+
+    /// What a new one is asked for with.
+    fn body(&self, name: &str, role: RoleName) -> Result<Value, Failure> {
+        let word = role.to_possible_value().map(|v| v.get_name().to_owned());
+        match (&self.tenant, &self.publisher) {
+            (Some(_), Some(_)) if !matches!(role, RoleName::Publisher) => {
+                Err(Failure::Refused("a publisher's token has the role publisher; write --role publisher".to_owned()))
+            }
+            (Some(_), Some(_)) => Ok(json!({ "name": name })),
+            (None, Some(publisher)) => Ok(json!({ "name": name, "role": word, "publisher": publisher })),
+            (_, None) => Ok(json!({ "name": name, "role": word })),
+        }
     }
 }

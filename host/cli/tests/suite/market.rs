@@ -215,4 +215,36 @@ fn a_package_goes_from_its_publisher_to_a_tenant_and_back_and_people_read_what_b
     refused(&author, &ungrant, &["Not found: grant"]);
     assert_eq!(desk.done(admin, &["market", "list"]), "none");
     assert!(desk.done(admin, &greet).contains("Hello, Ada"));
+
+    // What is deleted is gone everywhere, for good.
+    let delete = ["market", "delete", "my-company/hello", "--why", "nobody keeps it any more"];
+    refused(&author, &delete, &["use one with the role operator"]);
+    let said = desk.done(operator, &[&delete[..], &["--dry-run"]].concat());
+    assert_eq!(
+        said,
+        "would revoke 2 versions of my-company/hello and delete it for good, saying: nobody keeps it any more"
+    );
+    assert_eq!(desk.done(operator, &delete), "my-company/hello is deleted; versions that are revoked: 2");
+    refused(admin, &greet, &["is revoked: nobody keeps it any more"]);
+    refused(&author, &["market", "show", "my-company/hello"], &["Not found"]);
+    desk.version("0.3.0", "");
+    refused(&author, &publish, &["its name is not given again", "choose another name"]);
+}
+
+#[test]
+fn an_admin_makes_tokens_of_its_own_publishers_at_the_terminal() {
+    let (prepared, _serving) = Prepared::at(Desk::new(), "clawhold serve --dev");
+    let Prepared { desk, admin, .. } = &prepared;
+    desk.done(admin, &["publisher", "add", "acme-internal", "--tenant", "acme-corp"]);
+    let of = ["--tenant", "acme-corp", "--publisher", "acme-internal"];
+    let make = |role: &'static str| [&["token", "create", "--name", "ci", "--role", role][..], &of].concat();
+    fails(desk, &[&["--token", admin.as_str()][..], &make("admin")].concat(), 3, &["write --role publisher"]);
+    let author = desk.done(admin, &make("publisher"));
+    assert_eq!(desk.done(&author, &["publisher", "show", "acme-internal"]).lines().next(), Some("acme-internal"));
+    let listed = desk.done(admin, &["publisher", "list", "--tenant", "acme-corp"]);
+    is_a_table(&listed, &["PUBLISHER", "OWNER", "SINCE"]);
+    let listed = desk.done(admin, &[&["token", "list"][..], &of].concat());
+    let id = listed.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    desk.done(admin, &[&["token", "revoke", &id][..], &of].concat());
+    fails(desk, &["--token", &author, "publisher", "show", "acme-internal"], 3, &["revoked"]);
 }

@@ -21,7 +21,7 @@ use crate::error::failed;
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// What `open` wants to find: as many migrations as there are.
-const MIGRATIONS: [(i64, &str, &str); 21] = [
+const MIGRATIONS: [(i64, &str, &str); 23] = [
     (1, "tables", include_str!("../../migrations/0001_tables.sql")),
     (2, "row-level security", include_str!("../../migrations/postgres/0002_row_level_security.sql")),
     (3, "keys, starts and answers", include_str!("../../migrations/0003_keys_starts_answers.sql")),
@@ -43,6 +43,8 @@ const MIGRATIONS: [(i64, &str, &str); 21] = [
     (19, "policies of marks", include_str!("../../migrations/postgres/0019_market_marks.sql")),
     (20, "market tellings", include_str!("../../migrations/0020_market_tellings.sql")),
     (21, "policies of market tellings", include_str!("../../migrations/postgres/0021_market_tellings.sql")),
+    (22, "deleted packages", include_str!("../../migrations/0022_deleted_packages.sql")),
+    (23, "policies of packages", include_str!("../../migrations/postgres/0023_packages.sql")),
 ];
 
 pub(crate) use init::init;

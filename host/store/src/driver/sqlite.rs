@@ -128,6 +128,7 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
         (16, "oci", include_str!("../../migrations/0016_oci.sql")),
         (18, "marks of the marketplace", include_str!("../../migrations/0018_market_marks.sql")),
         (20, "market tellings", include_str!("../../migrations/0020_market_tellings.sql")),
+        (22, "deleted packages", include_str!("../../migrations/0022_deleted_packages.sql")),
     ];
     let migrations = migrations
         .into_iter()

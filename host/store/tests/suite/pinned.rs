@@ -1,11 +1,11 @@
 //! Logins of PostgreSQL that serve one tenant alone.
 
 use clawhold_store::Store;
-use clawhold_tenancy::TenantId;
+use clawhold_tenancy::{Digest, TenantId};
 use sqlx::Connection as _;
 
 use crate::postgres::{OF_TENANTS, connect, count, run, two_tenants};
-use crate::support::{event, tenant};
+use crate::support::{Postgres, event, id, install, publish, tenant};
 
 const LOGIN: &str = "clawhold_test_pinned";
 
@@ -72,7 +72,7 @@ async fn a_pinned_login_meets_no_other_tenant_whatever_it_sets() {
         assert_eq!(run(&mut tx, write).await.unwrap_or(0), 0, "{write}");
     }
     assert_eq!(count(&mut app, "pinned_logins").await, 1, "its own");
-    assert!(count(&mut app, "packages").await > 0, "what is published is everybody's to read");
+    assert!(count(&mut app, "versions").await > 0, "the index is everybody's to verify");
 
     // The host of this login works for its tenant, and a month's partition that is made later holds to the pin too.
     let store = Store::open(&pinned).await.unwrap();
@@ -98,6 +98,94 @@ async fn a_pinned_login_meets_no_other_tenant_whatever_it_sets() {
     assert!(!Store::unpin(&database.at.superuser, LOGIN).await.unwrap());
     let store = Store::open(&pinned).await.unwrap();
     store.tenant_write(&globex).await.unwrap().commit(event("x.y")).await.unwrap();
+}
+
+/// The index names all versions, and of packages themselves a login sees no more than its tenant.
+#[tokio::test]
+async fn a_pinned_login_reads_of_packages_what_its_tenant_owns_was_granted_or_has_installed() {
+    let database = Postgres::new().await;
+    let store = &database.store;
+    let (acme, _globex) = (tenant(store, "acme-corp").await, tenant(store, "globex").await);
+    let packages = [
+        "acme-own/one",
+        "globex-own/one",
+        "northwind/granted",
+        "northwind/tier",
+        "northwind/other",
+        "northwind/installed",
+    ];
+    let mut superuser = connect(&database.at.superuser).await;
+    for package in packages {
+        publish(store, package, "1.0.0").await;
+        let document = format!(
+            "INSERT INTO oci_documents (package, version, kind, digest, content) VALUES ('{package}', '1.0.0', 'manifest', '{package}', '{{}}')"
+        );
+        run(&mut superuser, &document).await.unwrap();
+    }
+    install(store, &acme, "northwind/installed", &["installed.x"]).await;
+    for (name, owner) in [("acme-own", "'acme-corp'"), ("globex-own", "'globex'"), ("northwind", "NULL")] {
+        let add = format!(
+            "INSERT INTO publishers (name, owner, keys, created_us, created_by) VALUES ('{name}', {owner}, '[]', 1, 'x')"
+        );
+        run(&mut superuser, &add).await.unwrap();
+    }
+    for (package, grantee) in
+        [("granted", "tenant:acme-corp"), ("tier", "tier:standard"), ("other", "tenant:globex"), ("other", "tier:pro")]
+    {
+        let grant = format!(
+            "INSERT INTO grants (grantee, package, range, created_us, created_by) VALUES ('{grantee}', 'northwind/{package}', '*', 1, 'x')"
+        );
+        run(&mut superuser, &grant).await.unwrap();
+    }
+    let login = "clawhold_test_pinned_reader";
+    let _another_run_did = run(&mut superuser, &format!("CREATE ROLE {login} LOGIN IN ROLE clawhold_app")).await;
+    Store::pin(&database.at.superuser, login, &acme).await.unwrap();
+    let pinned = database.at.app.replace("clawhold_test_app@", &format!("{login}@"));
+
+    let mut app = connect(&pinned).await;
+    // What is installed is seen with the tenant's own rows, and its tier by whoever looks its tenant up.
+    for (set, sees) in [
+        ("acme-corp", &["acme-own/one", "northwind/granted", "northwind/installed", "northwind/tier"][..]),
+        ("_host", &["acme-own/one", "northwind/granted", "northwind/tier"]),
+        ("globex", &["acme-own/one", "northwind/granted"]),
+        ("", &["acme-own/one", "northwind/granted"]),
+    ] {
+        let mut tx = app.begin().await.unwrap();
+        run(&mut tx, &format!("SELECT set_config('app.tenant_id', '{set}', true)")).await.unwrap();
+        for (what, query) in [
+            ("packages", "SELECT name FROM packages ORDER BY 1"),
+            (
+                "components",
+                "SELECT package FROM components JOIN versions ON versions.digest = components.digest ORDER BY 1",
+            ),
+            ("oci_documents", "SELECT package FROM oci_documents ORDER BY 1"),
+        ] {
+            let seen: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut *tx).await.unwrap();
+            assert_eq!(seen, sees, "{what} as {set}");
+        }
+        assert_eq!(count(&mut tx, "versions").await, 6, "the index is verified over all");
+        let denied = run(&mut tx, "SELECT told FROM market_tellings").await.unwrap_err().to_string();
+        assert!(denied.contains("permission denied"), "{denied}");
+    }
+
+    // By the doors that a host has.
+    let store = Store::open(&pinned).await.unwrap();
+    let digest = |package: &str| Digest::of(format!("{package}@1.0.0").as_bytes());
+    let mut tx = store.system("a test").await.unwrap();
+    for (package, sees) in [("acme-own/one", true), ("globex-own/one", false), ("northwind/other", false)] {
+        assert_eq!(tx.component(&digest(package)).await.unwrap().is_some(), sees, "{package}");
+    }
+    assert!(tx.version(&id("acme-own/one"), &id("1.0.0")).await.unwrap().is_some());
+    drop(tx);
+    let mut tx = store.tenant(&acme).await.unwrap();
+    assert!(tx.component(&digest("northwind/installed")).await.unwrap().is_some());
+    assert!(tx.component(&digest("globex-own/one")).await.unwrap().is_none());
+    drop(tx);
+    // The others see all of it.
+    let mut tx = database.store.system("a test").await.unwrap();
+    for package in packages {
+        assert!(tx.component(&digest(package)).await.unwrap().is_some(), "{package}");
+    }
 }
 
 /// Whether a tenant's chain takes no entry, however often it is tried.

@@ -204,6 +204,10 @@ fn a_host_with_a_pinned_login_serves_its_tenant_and_publishes_nothing() {
     let pin = Store::pin(&database.superuser, "clawhold_test_pinned_host", &tenant);
     test.runtime.block_on(pin).unwrap();
 
+    // What it runs it has read itself, and not because it is granted: what is installed goes on.
+    let grant = "/v1/market/packages/northwind/probe/grants/tier:standard";
+    assert_eq!(test.ask("DELETE", grant, &test.operator, None).status, 204);
+    std::fs::remove_dir_all(test.folder().join("artifacts")).unwrap();
     let pinned = database.app.replace("clawhold_test_app@", "clawhold_test_pinned_host@");
     let test = test.restarted(&format!("database_url: {pinned}\n"));
     let text = json!({ "text": "x" });

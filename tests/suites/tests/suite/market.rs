@@ -1,7 +1,10 @@
 //! The marketplace: who sees what, who signs it, what is agreed to, and how what is bad is stopped.
 
+mod broken;
 mod channels;
+mod deleted;
 mod forged;
+mod owned;
 mod rollback;
 mod signed;
 mod stopped;

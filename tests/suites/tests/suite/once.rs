@@ -28,6 +28,8 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
     let spare = made("/v1/tenants/acme-corp/tokens", &admin, json!({ "name": "spare", "role": "caller" }));
     let spare_host = made("/v1/tokens", &test.operator, json!({ "name": "spare", "role": "operator" }));
     let of_tenant = |rest: &str| format!("/v1/tenants/acme-corp/{rest}");
+    test.send("POST", &of_tenant("publishers"), &admin, &json!({ "name": "sauces" })).ok();
+    let spare_own = made(&of_tenant("publishers/sauces/tokens"), &admin, json!({ "name": "spare" }));
     test.send("PUT", &of_tenant("secrets/token"), &admin, &json!({ "value": "an older value" })).ok();
     let echo = "/v1/tenants/{tenant}/skills/{skill}/invoke";
     installed_twice(test, &admin);
@@ -61,6 +63,20 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
             of_tenant("publishers"),
             &admin,
             json!({ "name": "acme-internal" }),
+        ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/publishers/{publisher}/tokens",
+            of_tenant("publishers/sauces/tokens"),
+            &admin,
+            json!({ "name": "ci" }),
+        ),
+        (
+            "DELETE",
+            "/v1/tenants/{tenant}/publishers/{publisher}/tokens/{token}",
+            of_tenant(&format!("publishers/sauces/tokens/{}", spare_own.as_str().unwrap())),
+            &admin,
+            Value::Null,
         ),
         (
             "PUT",
@@ -136,6 +152,13 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
             json!({ "tier": "pro" }),
         ),
         ("PATCH", "/v1/tenants/{tenant}/quota", of_tenant("quota"), &test.operator, json!({ "max_queue": 3 })),
+        (
+            "POST",
+            "/v1/market/packages/{publisher}/{name}/delete",
+            market("packages/northwind/crm-lite/delete"),
+            &test.operator,
+            json!({ "advisory": "x" }),
+        ),
     ];
     let ends = |test: &TestHost| test.chains();
     for (n, (method, path, url, token, body)) in walked.iter().enumerate() {
@@ -144,8 +167,9 @@ fn each_write_with_a_key_is_done_once_and_answered_alike(test: &TestHost) {
         assert_ne!(first.status, 404, "{method} {url}: {}", first.body);
         assert!(first.headers.get("idempotency-replayed").is_none());
         // Its tenants are told a moment later.
-        if path.ends_with("/status") {
-            let told = |entry: &Value| entry["action"] == "package.yanked";
+        let becomes_of = [("/status", "package.yanked"), ("/delete", "package.revoked")];
+        if let Some((_, action)) = becomes_of.iter().find(|(end, _)| path.ends_with(end)) {
+            let told = |entry: &Value| entry["action"] == *action;
             assert!(becomes(|| test.audit("acme-corp", &admin).iter().any(told)));
         }
         let before = ends(test);

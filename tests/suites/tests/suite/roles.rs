@@ -77,10 +77,14 @@ fn every_route_answers_every_role_as_the_matrix_says(test: &TestHost) {
 fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
     let admin = test.with_probe("acme-corp", "https://acme.example.com");
     let publisher = test.publisher("northwind");
-    let made =
-        |path: &str, body| test.send("POST", path, &test.operator, &body).ok()["id"].as_str().unwrap().to_owned();
+    let made = |path: &str, body| {
+        let made = test.send("POST", path, &test.operator, &body).ok();
+        made["id"].as_str().unwrap_or_default().to_owned()
+    };
     let spare = made("/v1/tenants/acme-corp/tokens", json!({ "name": "spare", "role": "caller" }));
     let spare_host = made("/v1/tokens", json!({ "name": "spare", "role": "operator" }));
+    made("/v1/tenants/acme-corp/publishers", json!({ "name": "sauces" }));
+    let spare_own = made("/v1/tenants/acme-corp/publishers/sauces/tokens", json!({ "name": "spare" }));
     for secret in ["readable", "token"] {
         let path = format!("/v1/tenants/acme-corp/secrets/{secret}");
         test.send("PUT", &path, &admin, &json!({ "value": "x" })).ok();
@@ -127,6 +131,20 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
             "/v1/tenants/acme-corp/publishers".into(),
             &admin,
             json!({ "name": "acme-internal" }).to_string().into(),
+        ),
+        (
+            "POST",
+            "/v1/tenants/{tenant}/publishers/{publisher}/tokens",
+            "/v1/tenants/acme-corp/publishers/acme-internal/tokens".into(),
+            &admin,
+            json!({ "name": "ci" }).to_string().into(),
+        ),
+        (
+            "DELETE",
+            "/v1/tenants/{tenant}/publishers/{publisher}/tokens/{token}",
+            format!("/v1/tenants/acme-corp/publishers/sauces/tokens/{spare_own}"),
+            &admin,
+            vec![],
         ),
         (
             "PUT",
@@ -250,6 +268,13 @@ fn every_mutation_leaves_an_audit_entry(test: &TestHost) {
             "/v1/tenants/acme-corp/installs/northwind/probe".into(),
             &admin,
             vec![],
+        ),
+        (
+            "POST",
+            "/v1/market/packages/{publisher}/{name}/delete",
+            "/v1/market/packages/northwind/crm-lite/delete".into(),
+            &test.operator,
+            json!({ "advisory": "x" }).to_string().into(),
         ),
     ];
     for (method, path, url, token, body) in &walked {
