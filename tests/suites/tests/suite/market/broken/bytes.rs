@@ -1,5 +1,7 @@
 //! The bytes that broken packages are made of.
 
+use std::fmt::Write as _;
+
 use clawhold_test_support::guest::component_of;
 
 /// The manifest of `guests/good` 1.0.0.
@@ -26,7 +28,10 @@ pub(super) fn describing(skills: &[[&str; 4]]) -> Vec<u8> {
     let mut data: Vec<u8> = list.flat_map(|word| u32::try_from(word).unwrap().to_le_bytes()).collect();
     data.extend(strings);
     let pages = (AT + data.len()).div_ceil(1 << 16);
-    let escaped: String = data.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let escaped = data.iter().fold(String::new(), |mut text, byte| {
+        let _strings_take_all = write!(text, "\\{byte:02x}");
+        text
+    });
     let text = format!(
         "(memory (export \"memory\") {pages})\n(data (i32.const {AT}) \"{escaped}\")\n\
          (func $run (result i32) (call $yes))\n\
