@@ -158,12 +158,12 @@ impl Host {
         if !specs.0.contains_key(skill) {
             return Err(Problem::internal("an installed skill is not in its package", skill));
         }
-        let (store, tenant) = (self.store.clone(), tenant.clone());
+        let (store, of) = (self.store.clone(), tenant.clone());
         let digest = put.digest;
         let was_changed = Arc::new(AtomicBool::new(false));
         let changed = Arc::clone(&was_changed);
         let wasm = async move {
-            let mut tx = store.tenant(&tenant).await?;
+            let mut tx = store.tenant(&of).await?;
             let read = tx.component(&digest).await;
             changed.store(matches!(read, Err(StoreError::Corrupt { .. })), Ordering::Relaxed);
             read?.ok_or_else(|| anyhow::anyhow!("the component {digest} is gone"))
@@ -196,7 +196,7 @@ impl Host {
         same(&put.mac, &self.authentic.install(tenant, put)) && put.consent == agreed
     }
 
-    pub(crate) async fn require_ours(&self, tenant: &TenantId, put: &PutInstall) -> Result<(), Problem> {
+    pub(crate) fn require_ours(&self, tenant: &TenantId, put: &PutInstall) -> Result<(), Problem> {
         if self.is_ours(tenant, put) {
             return Ok(());
         }
@@ -208,7 +208,7 @@ impl Host {
     /// that the file is the one which the index names, that it may run, and that its publisher's signature still counts.
     pub(crate) async fn require_good(&self, tenant: &TenantId, put: &PutInstall) -> Result<(), Problem> {
         let PutInstall { package, version, digest, .. } = put;
-        self.require_ours(tenant, put).await?;
+        self.require_ours(tenant, put)?;
         self.require_runs(tenant, put).await?;
         let (found, _) = self.published(package, version).await?;
         if self.must_be_signed(found.published.signature.as_deref()) {

@@ -62,7 +62,7 @@ impl Host {
         let tenant = permit.tenant();
         let there = self.store.tenant(tenant).await?.install(package).await?.ok_or(Problem::NotFound("install"))?;
         // What is put back gets a mark of its own, so it must not come from a row that has none.
-        self.require_ours(tenant, &there.put).await?;
+        self.require_ours(tenant, &there.put)?;
         let nothing =
             || Problem::Conflict(format!("{package} has had no other version before; there is none to go back to"));
         let before = there.put.before.as_deref().ok_or_else(nothing)?;
@@ -163,7 +163,7 @@ impl Host {
     async fn follow(self: &Arc<Self>, tenant: &TenantId, install: &Install) -> Result<(), Problem> {
         let put = &install.put;
         // More is judged against what this says, and what follows is marked anew.
-        self.require_ours(tenant, put).await?;
+        self.require_ours(tenant, put)?;
         let channel: Channel = put.channel.parse().map_err(|e| Problem::internal("a channel", e))?;
         let seen = self.visible(&Viewer::Tenant(tenant), &put.package).await?;
         let of_channel = seen.iter().filter(|entry| channel.permits(&put.version, &entry.version));

@@ -218,6 +218,7 @@ pub(crate) async fn what_tenants_are_to_be_told_is_a_queue(store: &Store) {
         advisory: "x".to_owned(),
         changed_us: 7,
         counter,
+        advisory_mac: "mark".to_owned(),
     };
     let mut tx = store.system_write("package.set_status").await.unwrap();
     // A counter of more digits is later, whatever its text.
