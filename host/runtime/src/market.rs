@@ -3,12 +3,16 @@
 mod deletion;
 mod lists;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use clawhold_marketplace::index::{Entry, Status};
 use clawhold_store::{StatusChange, Telling};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, SealedEvent, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::{Market, SetPackageStatus, ShowPackage};
-use clawhold_tenancy::{Actor, Context, PackageName, Permit, Role, Scope, TenantId, TraceId};
+use clawhold_tenancy::{Actor, Context, PackageName, Permit, Publisher, Role, Scope, TenantId, TraceId};
 use semver::Version as Number;
 use serde_json::json;
 
@@ -18,20 +22,37 @@ use crate::{Host, Problem, SkillSpec, Version};
 
 /// Characters of an advisory.
 const ADVISORY_CHARS: usize = 2_000;
-/// When a publisher may take back what it did, in microseconds. A minute: what is worse is done at once, but back and forth would have all
-/// hosts read the index, and all tenants told, as often as it likes.
-const TAKEN_BACK_US: i64 = 60_000_000;
+/// Changes of a publisher within a minute, but to stop what is bad: each has the whole index signed and read by all hosts.
+const CHANGES: u64 = 60;
+/// Publishers whose changes are counted at a time.
+const PUBLISHERS: u64 = 10_000;
 /// Tenants that are told of a status in one transaction, each locking its chain.
 const TOLD: u32 = 50;
 /// Changes of a package that its publisher may make before tenants were told of them. Each is an entry in each tenant's log.
 const UNTOLD: u64 = 16;
+
+/// How much each publisher has changed lately, on this host.
+pub(crate) struct Changes(moka::sync::Cache<Publisher, Arc<AtomicU64>>);
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self(moka::sync::Cache::builder().max_capacity(PUBLISHERS).time_to_live(Duration::from_mins(1)).build())
+    }
+}
+
+impl Changes {
+    /// Notes one, and says the how many-th it is within a minute.
+    fn note(&self, publisher: &Publisher) -> u64 {
+        self.0.get_with_by_ref(publisher, Arc::default).fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
 
 /// Whose eyes a package is seen with.
 pub(crate) enum Viewer<'a> {
     /// The operator sees all.
     Operator,
     /// A publisher its own.
-    Publisher(&'a clawhold_tenancy::Publisher),
+    Publisher(&'a Publisher),
     /// A tenant its own, and what was granted to it or to its tier.
     Tenant(&'a TenantId),
 }
@@ -207,12 +228,10 @@ impl Host {
         if was.status == *status && cx.role != Role::Operator {
             return Err(Problem::Conflict(format!("{name} {version} is {} already", status.as_str())));
         }
-        let since_us = now_us().saturating_sub(was.changed_us);
-        if cx.role != Role::Operator && *status < was.status && since_us < TAKEN_BACK_US {
-            let wait_s = (TAKEN_BACK_US - since_us) / 1_000_000 + 1;
+        if cx.role != Role::Operator && *status != Status::Revoked && self.changes.note(&name.publisher()) > CHANGES {
             return Err(Problem::Conflict(format!(
-                "{name} {version} became {} just now; take that back in {wait_s} s, or ask the operator",
-                was.status.as_str()
+                "{} has changed {CHANGES} versions within a minute; wait for one, or ask the operator",
+                name.publisher()
             )));
         }
         // Nothing keeps anybody from stopping a bad version.

@@ -200,7 +200,7 @@ impl Host {
         let view = match self.planned(tenant, &ask_of(put, Some(version.clone()))?).await {
             Ok(view) => view,
             // It does not take the settings, or the narrowing, as they are; or the tenant may not have such a one.
-            Err(problem @ (Problem::Invalid { .. } | Problem::Forbidden(_))) => {
+            Err(problem @ (Problem::Invalid { .. } | Problem::Stopped(_))) => {
                 return Ok(Some(json!({ "why": problem.to_string() })));
             }
             Err(problem) => return Err(problem),
@@ -226,7 +226,7 @@ impl Host {
         match self.switch(tenant, next, event, install.revision, held, Keep::nothing()).await {
             Ok(_) => Ok(None),
             // Another package has a skill of that name; or the signature counts no longer.
-            Err(problem @ (Problem::Conflict(_) | Problem::Forbidden(_))) => {
+            Err(problem @ (Problem::Conflict(_) | Problem::Stopped(_))) => {
                 Ok(Some(json!({ "why": problem.to_string() })))
             }
             Err(problem) => Err(problem),

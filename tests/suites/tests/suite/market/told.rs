@@ -82,9 +82,9 @@ fn a_publisher_does_not_change_a_package_faster_than_tenants_are_told(test: &Tes
     put(test, "acme-corp", &acme, "northwind/crm", &json!({})).ok();
     // Rows that nobody can read stay, and keep nobody from being told.
     let rows: Vec<String> =
-        (0..16).map(|number| format!("(0, 'northwind/crm', 'damaged {number}', 'yanked', '', 0, '')")).collect();
+        (0..16).map(|number| format!("(0, 'northwind/crm', 'damaged {number}', 'yanked', '', 0, '', '')")).collect();
     let statement = format!(
-        "INSERT INTO market_tellings (counter, package, version, status, advisory, changed_us, told) VALUES {}",
+        "INSERT INTO market_tellings (counter, package, version, status, advisory, changed_us, told, mac) VALUES {}",
         rows.join(", ")
     );
     let address = test.database();
