@@ -24,7 +24,7 @@ use crate::{Host, Install, Problem};
 const LOOK: Duration = Duration::from_mins(5);
 /// Tenants that are looked at in one go.
 const TENANTS: u32 = 200;
-/// Versions that one install is tried with in one look. A publisher who has published more that ask for too much is asked to stop, not waited for.
+/// Versions that one install is tried with in one look. Each is planned, which asks the database several times, for each tenant that follows.
 const VERSIONS: usize = 8;
 
 /// What an install was before: all that is needed to put it back.
