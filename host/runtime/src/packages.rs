@@ -1,6 +1,8 @@
 //! Publishing packages, and showing what is published.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod places;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
@@ -26,6 +28,9 @@ use crate::details::{Details, SealError};
 use crate::market::About;
 use crate::{Host, Problem, Signatures, Version, oci};
 
+pub use places::PublicationPlace;
+pub(crate) use places::Publications;
+
 /// A package is asked what it offers before anybody trusts it: with little time, little fuel and few host calls.
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
 const DESCRIBE_FUEL: u64 = 200_000_000;
@@ -34,37 +39,6 @@ const DESCRIBE_HOST_CALLS: u32 = 16;
 /// Whose share of slots, processor and compiler a publisher's packages use: no tenant's, since a colon is in no tenant's id.
 pub(crate) fn payer_of(publisher: &Publisher) -> Payer {
     Payer::named(&format!("publisher:{publisher}"))
-}
-
-/// Publications under way at a time, over all publishers and of one. Each holds its package several times over, 64 MiB at the
-/// most, and they are compiled one after the other.
-const PUBLICATIONS: usize = 8;
-const OF_ONE_PUBLISHER: usize = 2;
-
-/// Who publishes now, once for each publication.
-#[derive(Clone, Default)]
-pub(crate) struct Publications(Arc<Mutex<Vec<Publisher>>>);
-
-/// A place among the publications under way.
-pub struct PublicationPlace {
-    all: Publications,
-    publisher: Publisher,
-}
-
-impl Publications {
-    fn lock(&self) -> MutexGuard<'_, Vec<Publisher>> {
-        // Whole after a panic too: entries come and go one at a time.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for PublicationPlace {
-    fn drop(&mut self) {
-        let mut all = self.all.lock();
-        if let Some(own) = all.iter().position(|publisher| *publisher == self.publisher) {
-            all.swap_remove(own);
-        }
-    }
 }
 
 /// How far a publication is.
@@ -119,21 +93,6 @@ pub struct Upload {
 }
 
 impl Host {
-    /// A place for one publication, to be taken before its file is read.
-    pub fn place_to_publish(&self, permit: &Permit<PublishPackage, Publisher>) -> Result<PublicationPlace, Problem> {
-        let publisher = permit.resource().clone();
-        let mut all = self.publications.lock();
-        let own = all.iter().filter(|other| **other == publisher).count();
-        if own >= OF_ONE_PUBLISHER || all.len() >= PUBLICATIONS {
-            let whose = if own >= OF_ONE_PUBLISHER { "of this publisher" } else { "of all publishers" };
-            return Err(Problem::Unavailable(format!(
-                "as many publications {whose} are under way as may be; publish again when one has ended"
-            )));
-        }
-        all.push(publisher.clone());
-        Ok(PublicationPlace { all: self.publications.clone(), publisher })
-    }
-
     /// Publishes a package file: reads it, compiles it, asks it what it offers, and keeps it. Whatever is wrong with
     /// it is said before anything is kept.
     ///
