@@ -23,6 +23,6 @@ pub mod upgrade;
 
 pub use descriptor::{DescriptorError, SkillSpec, check_descriptors};
 pub use json::read_json;
-pub use package::{Package, PackageError, embed, read};
+pub use package::{Package, PackageError, embed, read, settings_schema};
 pub use plan::{Choice, Narrowing, Plan, PlanError, SecretPlan, consent, plan, put_back};
 pub use schema::{Mismatch, Schema, SchemaError};

@@ -7,6 +7,8 @@ use clawhold_tenancy::Digest;
 use clawhold_tenancy::manifest::{Manifest, ManifestError, SECTION};
 use wasm_encoder::{CustomSection, Section};
 
+use crate::schema::{Schema, SchemaError};
+
 /// A file that was read and checked as far as is possible without running it.
 #[derive(Debug, Clone)]
 pub struct Package {
@@ -40,6 +42,11 @@ pub enum PackageError {
     /// There is one already.
     #[error("the component already carries a manifest; build it again before embedding another")]
     Embedded,
+    /// What is asked of settings is no schema.
+    #[error(
+        "skill.toml: settings: {0}; write a JSON Schema of an object, such as `required = [\"currency\"]`, or leave the table out"
+    )]
+    Settings(SchemaError),
     /// The component is of the wasi flavour, and the manifest does not say so.
     #[error(
         "the component imports {import}, and skill.toml does not say that it runs on WASI; add a [wasi] table, or build it for wasm32-unknown-unknown"
@@ -66,6 +73,7 @@ pub fn read(wasm: &[u8]) -> Result<Package, PackageError> {
     let text = String::from_utf8(text).map_err(|_| PackageError::NotText)?;
     let manifest = Manifest::parse(&text)?;
     declared(&manifest, wasi.as_deref(), &seen.imports)?;
+    settings_schema(&manifest)?;
     let (imports, exports) = (seen.imports, seen.exports);
     Ok(Package { manifest, manifest_text: text, digest: Digest::of(wasm), imports, exports })
 }
@@ -76,10 +84,18 @@ pub fn embed(component: &[u8], manifest_text: &str) -> Result<Vec<u8>, PackageEr
     if seen.section.is_some() {
         return Err(PackageError::Embedded);
     }
-    declared(&Manifest::parse(manifest_text)?, seen.wasi(), &seen.imports)?;
+    let manifest = Manifest::parse(manifest_text)?;
+    declared(&manifest, seen.wasi(), &seen.imports)?;
+    settings_schema(&manifest)?;
     let mut wasm = component.to_vec();
     CustomSection { name: SECTION.into(), data: manifest_text.as_bytes().into() }.append_to(&mut wasm);
     Ok(wasm)
+}
+
+/// The schema that an install's settings must fit, if the package has one.
+pub fn settings_schema(manifest: &Manifest) -> Result<Option<Schema>, PackageError> {
+    let compile = |schema: &serde_json::Value| Schema::compile(&schema.to_string()).map_err(PackageError::Settings);
+    manifest.settings.as_ref().map(compile).transpose()
 }
 
 /// A capability that is used and not asked for would only fail later, at the tenant's.
@@ -133,6 +149,25 @@ license = "MIT"
         assert!(said.contains("uses http") && said.contains("[[http]]"), "{said}");
         let secrets = component(r#"(import "clawhold:skill/secrets@0.1.0" (instance))"#);
         assert!(embed(&secrets, MANIFEST).unwrap_err().to_string().contains("[[secrets]]"));
+    }
+
+    #[test]
+    fn what_is_asked_of_settings_must_be_a_schema() {
+        let asks = |settings: &str| embed(&component(""), &format!("{MANIFEST}\n{settings}"));
+        let wasm = asks("[settings]\nrequired = [\"currency\"]\n").unwrap();
+        let schema = settings_schema(&read(&wasm).unwrap().manifest).unwrap().unwrap();
+        assert!(schema.check(&serde_json::json!({ "currency": "EUR" })).is_ok());
+        assert!(schema.check(&serde_json::json!({})).unwrap_err().problem.contains("currency"));
+        for bad in [
+            "settings = 1\n",
+            "[settings]\ntype = \"no such type\"\n",
+            "[settings]\n\"$ref\" = \"https://example.com/x\"\n",
+        ] {
+            // A value must stand before the tables of a manifest.
+            let text = if bad.starts_with('[') { format!("{MANIFEST}\n{bad}") } else { format!("{bad}{MANIFEST}") };
+            let said = embed(&component(""), &text).unwrap_err().to_string();
+            assert!(said.starts_with("skill.toml: settings: ") && said.contains("JSON Schema"), "{said}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ const LITTLE_WORK: u64 = 1_000_000;
 const LITTLE_JSON: usize = 64 << 10;
 /// The most that any check may be: some two seconds of one core, four for the slowest patterns. An input of 1 MiB reaches it
 /// under a schema of four hundred parts, of which a pattern counts for 250.
-const MOST_WORK: u64 = 400_000_000;
+pub(crate) const MOST_WORK: u64 = 400_000_000;
 
 /// Memory of a JSON value beside its text, for each comma or colon in it: a value, and its share of what a growing list or a
 /// map keeps. A list counts for two of them and a map, which begins with room for eleven, for seven.

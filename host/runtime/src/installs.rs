@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clawhold_capabilities::{Explained, explain};
 use clawhold_marketplace::index::Status;
 use clawhold_marketplace::upgrade::Channel;
-use clawhold_marketplace::{Choice, Narrowing, Plan, PlanError, SkillSpec, plan};
+use clawhold_marketplace::{Choice, Mismatch, Narrowing, Plan, PlanError, SkillSpec, plan, settings_schema};
+use clawhold_sandbox::Payer;
 use clawhold_store::PutInstall;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::limits::SETTINGS_BYTES;
+use clawhold_tenancy::manifest::Manifest;
 use clawhold_tenancy::permit::{ListInstalls, ListSkills, PlanInstall, PutInstall as PutInstallAction, RemoveInstall};
 use clawhold_tenancy::policy::Method;
 use clawhold_tenancy::quota::{Dimension, Over};
@@ -19,9 +22,13 @@ use semver::Version as Number;
 use serde_json::Value;
 use tracing::Instrument;
 
+use crate::fit::MOST_WORK;
 use crate::market::Viewer;
 use crate::upgrades::Before;
 use crate::{Host, Install, InstalledSkill, Problem, Version};
+
+/// How long a check of settings may take, with its turn. 5 s: the slowest that is taken on computes for two.
+const SETTINGS_TIME: Duration = Duration::from_secs(5);
 
 /// What an admin wants installed.
 #[derive(Debug, Clone)]
@@ -251,6 +258,7 @@ impl Host {
             let detail = format!("the package does not ask to read the secret {unasked}; leave it out");
             return Err(Problem::invalid("reveal", detail));
         }
+        self.require_fitting(tenant, manifest, &ask.settings).await?;
         let narrowed = current.as_ref().and_then(|install| serde_json::from_str(&install.put.narrowing).ok());
         let plan = plan(
             tenant,
@@ -301,6 +309,34 @@ impl Host {
             lacks.extend(problem.map(|problem| (name.clone(), problem)));
         }
         Ok(PlanView { version, skills, plan, installed, lacks, forbidden, before })
+    }
+
+    /// That the settings are what the version asks for: in the tenant's turn, since schema and settings may both be made to be slow.
+    async fn require_fitting(&self, tenant: &TenantId, manifest: &Manifest, settings: &Value) -> Result<(), Problem> {
+        if manifest.settings.is_none() {
+            return Ok(());
+        }
+        let (manifest, settings) = (manifest.clone(), settings.clone());
+        let check = move || {
+            let Some(schema) = settings_schema(&manifest)? else { return Ok(()) };
+            if schema.work(settings.to_string().len()) > MOST_WORK {
+                let detail = "they are too large for the schema that the package has for them; write less";
+                return Err(Problem::invalid("settings", detail));
+            }
+            schema.check(&settings).map_err(|Mismatch { place, problem }| {
+                let place = if place.starts_with('/') { place.replace('/', ".") } else { String::new() };
+                let detail = format!(
+                    "{problem}; {} {} wants it so, see `clawhold market show`",
+                    manifest.package.name, manifest.package.version
+                );
+                Problem::invalid(format!("settings{place}"), detail)
+            })
+        };
+        let deadline = Instant::now() + SETTINGS_TIME;
+        let checked = self.sandbox.on_behalf(Payer::named(tenant.as_str()), deadline, check).await;
+        checked.unwrap_or_else(|_stopped| {
+            Err(Problem::Unavailable("the settings could not be checked in time; call again in a moment".to_owned()))
+        })
     }
 
     /// The version that would be installed, if the tenant sees it and it may be. What is installed already may be changed whatever became of

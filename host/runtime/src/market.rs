@@ -192,6 +192,10 @@ impl Host {
         if !same(&found.published.mac, &self.authentic.version(&found.digest, &found.published)) {
             return Err(self.tampered(format!("package:{name}@{version}"), "its row is not what the host wrote"));
         }
+        // Of what became of it the index says, and not the row.
+        if let Some(status) = self.index.state().and_then(|index| index.status(name, version)) {
+            status.as_str().clone_into(&mut found.status);
+        }
         let skills = skills_of(&found)?;
         Ok((found, skills))
     }
@@ -337,7 +341,7 @@ impl Host {
     }
 
     /// What is verified of the index; nothing is served of a marketplace that nobody vouches for.
-    pub(crate) fn verified_index(&self) -> Result<std::sync::Arc<clawhold_marketplace::index::Index>, Problem> {
+    pub(crate) fn verified_index(&self) -> Result<Arc<clawhold_marketplace::index::Index>, Problem> {
         self.require_fresh_index()?;
         self.index.state().ok_or_else(|| {
             Problem::Unavailable("the index of packages is not read yet; call again in a moment".to_owned())

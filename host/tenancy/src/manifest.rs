@@ -80,6 +80,10 @@ pub struct Manifest {
     /// What it needs.
     #[serde(default)]
     pub limits: Asked,
+    /// What an install's settings must be like: a JSON Schema, draft 2020-12. Settings that do not fit are refused before anything is
+    /// installed, upgraded or followed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<serde_json::Value>,
 }
 
 /// `[package]`.

@@ -122,6 +122,7 @@ fn kind(refused: &PackageError) -> String {
         PackageError::Manifest(_) => "the manifest",
         PackageError::NoManifest => "no manifest",
         PackageError::NotText => "a manifest that is no text",
+        PackageError::Settings(_) => "settings",
         PackageError::Embedded => "embedded twice",
         PackageError::Wasi { .. } => "WASI undeclared",
         PackageError::Undeclared { .. } => "a capability undeclared",

@@ -245,4 +245,13 @@ fn print_version(p: &Value) {
     for skill in p["skills"].as_array().into_iter().flatten() {
         println!("  {}  {}", cell(&skill["name"]), cell(&skill["description"]));
     }
+    let schema = &p["manifest"]["settings"];
+    if let Some(properties) = schema["properties"].as_object() {
+        println!("settings (`required` must be there; --json has the whole schema)");
+        for (name, property) in properties {
+            let is_required = schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+            let required = if is_required { "required" } else { "" };
+            println!("  {}  {}  {required}", plain(name), cell(&property["description"]));
+        }
+    }
 }

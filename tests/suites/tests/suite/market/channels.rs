@@ -270,3 +270,40 @@ fn an_admin_may_agree_to_less(test: &TestHost) {
     let plan = test.send("POST", path, &acme, &json!({})).ok();
     assert!(plan["adds"].to_string().contains("evil.example.com"), "{plan}");
 }
+
+#[test]
+fn settings_fit_the_schema_of_the_version_or_nothing_is_switched() {
+    let test = TestHost::with(AT_ONCE);
+    let acme = test.tenant("acme-corp");
+    let path = "/v1/tenants/acme-corp/installs/northwind/crm";
+    let publish = |version: &str, more: &str| test.publishes(&package("northwind/crm", version, more)).ok();
+    let currency = "[settings]\nrequired = [\"currency\"]\nproperties = { currency = { pattern = \"^[A-Z]{3}$\" } }\n";
+    publish("1.0.0", currency);
+    let plan = |version: &str, settings: &Value| {
+        test.send("POST", &format!("{path}/plan"), &acme, &json!({ "version": version, "settings": settings }))
+    };
+    for (settings, place) in [(json!({}), "settings"), (json!({ "currency": "euro" }), "settings.currency")] {
+        let refused = plan("1.0.0", &settings);
+        assert_eq!((refused.status, refused.body["place"].as_str()), (422, Some(place)), "{}", refused.body);
+        let said = refused.body["detail"].as_str().unwrap();
+        assert!(said.contains("northwind/crm 1.0.0 wants it so") && !said.contains("euro"), "{said}");
+    }
+    let settings = json!({ "currency": "EUR" });
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "settings": settings, "channel": "minor" })).ok();
+    // A version that wants more settings is not switched to, by nobody; the old one keeps running.
+    publish("1.1.0", &currency.replace("[\"currency\"]", "[\"currency\", \"places\"]"));
+    let refused = plan("1.1.0", &settings);
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert!(refused.body["detail"].as_str().unwrap().contains("places"), "{}", refused.body);
+    let put_it = json!({ "version": "1.1.0", "settings": settings, "consent": installed(&test, &acme)["consent"] });
+    assert_eq!(test.send("PUT", path, &acme, &put_it).status, 422);
+    follow(&test);
+    let now = installed(&test, &acme);
+    assert_eq!((&now["version"], &now["held"]), (&json!("1.0.0"), &json!("1.1.0")));
+    assert_eq!(test.invoke("acme-corp", &acme, "guest.crm", &json!({})).status, 200);
+    let entries = test.audit("acme-corp", &acme);
+    let held = entries.iter().find(|entry| entry["action"] == "install.hold").unwrap();
+    assert!(held["detail"]["why"].as_str().unwrap().contains("places"), "{held}");
+    let settings = json!({ "currency": "EUR", "places": 2 });
+    put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.1.0", "settings": settings })).ok();
+}
