@@ -211,11 +211,13 @@ impl Index {
         Self::under(head, entries, Roots::default())
     }
 
-    /// The same where some entries are not those that were signed: the packages that these are of are left out. `stored` are the
-    /// roots as they were when the head was signed; they are believed because they are what was signed.
+    /// The same where some entries are not those that were signed: the packages that these are of are left out, but for what is `known` of
+    /// them and still what was signed. `stored` are the roots as they were when the head was signed; they are believed because they are what
+    /// was signed.
     pub fn verify_apart(
         mut entries: Vec<Entry>,
         stored: &Roots,
+        known: Option<&Self>,
         head_envelope: &str,
         host_keys: &[PublicKey],
         seen: Option<&Seen>,
@@ -226,7 +228,13 @@ impl Index {
         let found = Roots::of(&entries);
         let is_as_stored = |package: &PackageName| stored.get(package) == found.get(package);
         entries.retain(|entry| is_as_stored(&entry.package));
-        let others = stored.iter().filter(|(package, _)| !is_as_stored(package));
+        let known = known.map_or(&[][..], Self::entries);
+        let known_roots = Roots::of(known);
+        let is_known =
+            |package: &PackageName| known_roots.get(package).is_some_and(|root| stored.get(package) == Some(root));
+        let is_kept = |package: &PackageName| !is_as_stored(package) && is_known(package);
+        entries.extend(known.iter().filter(|entry| is_kept(&entry.package)).cloned());
+        let others = stored.iter().filter(|(package, _)| !is_as_stored(package) && !is_known(package));
         let left_out = others.map(|(package, root)| (package.clone(), *root)).collect();
         Self::under(head, entries, left_out)
     }
@@ -270,6 +278,10 @@ impl Index {
     pub fn next_head(&self, changed: Entry, issued_us: i64, expires_us: i64) -> Result<(Head, Roots), IndexRefused> {
         if self.is_left_out(&changed.package) {
             return Err(IndexRefused::LeftOut(changed.package));
+        }
+        let is_other = |entry: &Entry| entry.order(&changed.package, &changed.version).is_ne();
+        if self.by_digest(&changed.digest).is_some_and(is_other) {
+            return Err(IndexRefused::Twice { package: changed.package, version: changed.version });
         }
         let (package, counter) = (changed.package.clone(), changed.counter);
         let entries = self.entries_with([changed]);

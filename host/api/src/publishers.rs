@@ -126,9 +126,8 @@ pub(crate) async fn list(
     allowed: Allowed<ListPublishers, HostResource>,
     Asked(page): Asked<PageQuery>,
 ) -> Answer<Page<PublisherView>> {
-    let limit = page.limit()?;
-    let all = host.publishers(&allowed.permit, page.after()?.as_ref(), limit).await?;
-    Ok(Json(Page::of(&all, limit, |publisher| publisher.name.to_string(), view)))
+    let (all, next) = host.publishers(&allowed.permit, page.after()?.as_ref(), page.limit()?).await?;
+    Ok(Json(Page::with(all.iter().map(view).collect(), next.map(|name| name.to_string()))))
 }
 
 pub(crate) async fn list_own(

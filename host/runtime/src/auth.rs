@@ -75,7 +75,10 @@ impl Tokens {
     /// Forgets a tenant's tokens: its state may be another.
     pub(crate) fn forget_tenant(&self, tenant: &TenantId) {
         let scope = Scope::Tenant(tenant.clone());
-        let of_it = move |_: &TokenId, seen: &Seen<Token>| seen.value.as_ref().is_none_or(|token| token.scope == scope);
+        // Whose publishers are this tenant's own is looked up anew, as they are used.
+        let of_it = move |_: &TokenId, seen: &Seen<Token>| {
+            seen.value.as_ref().is_none_or(|token| token.scope == scope || matches!(token.scope, Scope::Publisher(_)))
+        };
         let asked = self.known.invalidate_entries_if(of_it);
         debug_assert!(asked.is_ok(), "the cache was built to support this");
     }
@@ -205,7 +208,13 @@ impl Host {
     async fn known_token(&self, id: &TokenId) -> Result<Option<Arc<Token>>, Problem> {
         let mut tx = self.store.system("authenticate").await?;
         let Some(token) = tx.token(id).await? else { return Ok(None) };
-        if let Scope::Tenant(tenant) = &token.scope {
+        // A publisher's token is its owner's, if it is a tenant's own.
+        let owner = match &token.scope {
+            Scope::Tenant(tenant) => Some(tenant.clone()),
+            Scope::Publisher(publisher) => tx.publisher(publisher).await?.and_then(|publisher| publisher.owner),
+            Scope::Host => None,
+        };
+        if let Some(tenant) = &owner {
             let active = tx.tenant(tenant).await?.is_some_and(|tenant| tenant.state == TenantState::Active);
             if !active {
                 return Ok(None);

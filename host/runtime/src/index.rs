@@ -17,7 +17,6 @@ use clawhold_marketplace::key::SigningKey;
 use clawhold_store::{IndexRow, SystemTx, Write};
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::{Actor, PackageName, TraceId};
-use semver::Version;
 use serde_json::json;
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -174,7 +173,7 @@ impl Host {
                 if !is_same {
                     return Err(Problem::Unavailable("the index changed while it was read".to_owned()));
                 }
-                self.verified(None, rows, Some(roots), head.clone()).await?
+                self.verified(self.index.state(), rows, Some(roots), head.clone()).await?
             }
             verified => verified,
         };
@@ -216,10 +215,13 @@ impl Host {
                 };
                 roots.into_iter().filter_map(root).collect()
             });
-            let at = |now| match (&known, &roots) {
-                (Some(known), _) => known.updated(entries.clone(), &head, &keys, now),
+            let at = |now| match (&roots, &known) {
+                (None, Some(known)) => known.updated(entries.clone(), &head, &keys, now),
                 (None, None) => Index::verify(entries.clone(), &head, &keys, seen.as_ref(), now),
-                (None, Some(roots)) => Index::verify_apart(entries.clone(), roots, &head, &keys, seen.as_ref(), now),
+                (Some(roots), known) => {
+                    let known = known.as_deref();
+                    Index::verify_apart(entries.clone(), roots, known, &head, &keys, seen.as_ref(), now)
+                }
             };
             match at(now_us()) {
                 // Who signs it may take it up again after all hosts were down; it is good once it has been signed anew.
@@ -236,7 +238,9 @@ impl Host {
         if !left_out.is_empty() {
             let why = "what is stored of these packages is not what the host signed; put their rows in `versions` back from a backup";
             let packages = &left_out[..left_out.len().min(LEFT_OUT)];
-            self.note_tampered(
+            // Others than before are news.
+            self.note_tampered_as(
+                &format!("market:index {}", left_out.join(" ")),
                 "market:index".to_owned(),
                 json!({ "why": why, "count": left_out.len(), "packages": packages }),
             );
@@ -246,8 +250,11 @@ impl Host {
     /// What must not run is forgotten, and what is revoked ends.
     fn act_on_index(&self, before: Option<&Index>) {
         let Some(now) = self.index.state() else { return };
-        let revoked = now.entries().iter().filter(|entry| entry.status.cancels()).map(|entry| entry.digest);
-        self.sandbox.withdraw(revoked);
+        let revoked = now.entries().iter().filter(|entry| entry.status.cancels());
+        // Of what is left out nobody knows whether it is revoked.
+        let before_entries = before.map_or(&[][..], Index::entries);
+        let left_out = before_entries.iter().filter(|entry| now.is_left_out(&entry.package));
+        self.sandbox.withdraw(revoked.chain(left_out).map(|entry| entry.digest));
         let changed = before.map_or_else(Vec::new, |before| now.changes_since(before));
         if !changed.is_empty() {
             // What is being looked up just now may be from before.
@@ -276,18 +283,19 @@ impl Host {
         });
     }
 
-    /// Signs the index with this version as the transaction leaves it. All others are what was verified: whoever has changed one in the
+    /// Signs the index with this entry, which the transaction has just written. All others are what was verified: whoever has changed one in the
     /// database does not get it signed.
-    pub(crate) async fn sign_index(
-        &self,
-        tx: &mut SystemTx<Write>,
-        counter: i64,
-        package: &PackageName,
-        version: &Version,
-    ) -> Result<(), Problem> {
+    pub(crate) async fn sign_index(&self, tx: &mut SystemTx<Write>, changed: Entry) -> Result<(), Problem> {
+        let (package, version) = (&changed.package, &changed.version);
         let row = tx.index_row(package, version).await?;
-        let changed = row.as_ref().and_then(entry).filter(|changed| changed.counter == counter);
-        let changed = changed.ok_or_else(|| Problem::internal("a changed version is not there", package))?;
+        // Nor is what somebody has changed of this one. It is signed all the same, or a version could be kept from being revoked: hosts that
+        // read such a row leave the package out.
+        if row.as_ref().and_then(entry).as_ref() != Some(&changed) {
+            self.note_tampered(
+                format!("package:{package}@{version}"),
+                json!({ "why": "its row is not what the host signed" }),
+            );
+        }
         let known = self.index.state().ok_or_else(|| Problem::internal("nothing is known of the index", package))?;
         let now = now_us();
         let (head, roots) =

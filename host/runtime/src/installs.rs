@@ -204,7 +204,7 @@ impl Host {
                 let specs = match self.published(&one.package, &one.version).await {
                     Ok((_, specs)) => specs,
                     // A package that somebody has changed past the host cannot be called, and hides no other.
-                    Err(Problem::Changed | Problem::Internal) => Vec::new(),
+                    Err(Problem::Changed | Problem::Internal | Problem::NotFound(_)) => Vec::new(),
                     Err(problem) => return Err(problem),
                 };
                 known.push((one.package.clone(), one.version.clone(), specs));

@@ -2,17 +2,15 @@
 
 mod deletion;
 mod lists;
+mod status;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use clawhold_marketplace::index::{Entry, Status};
-use clawhold_store::{StatusChange, Telling};
+use clawhold_marketplace::index::Entry;
+use clawhold_store::Telling;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, SealedEvent, now_us};
-use clawhold_tenancy::keep::Keep;
-use clawhold_tenancy::permit::{Market, SetPackageStatus, ShowPackage};
-use clawhold_tenancy::{Actor, Context, PackageName, Permit, Publisher, Role, Scope, TenantId, TraceId};
+use clawhold_tenancy::permit::{Market, ShowPackage};
+use clawhold_tenancy::{Actor, Context, PackageName, Permit, Publisher, Scope, TenantId, TraceId};
 use semver::Version as Number;
 use serde_json::json;
 
@@ -20,32 +18,8 @@ use crate::authentic::same;
 use crate::packages::skills_of;
 use crate::{Host, Problem, SkillSpec, Version};
 
-/// Characters of an advisory.
-const ADVISORY_CHARS: usize = 2_000;
-/// Changes of a publisher within a minute, but to stop what is bad: each has the whole index signed and read by all hosts.
-const CHANGES: u64 = 60;
-/// Publishers whose changes are counted at a time.
-const PUBLISHERS: u64 = 10_000;
 /// Tenants that are told of a status in one transaction, each locking its chain.
 const TOLD: u32 = 50;
-/// Changes of a package that its publisher may make before tenants were told of them. Each is an entry in each tenant's log.
-const UNTOLD: u64 = 16;
-
-/// How much each publisher has changed lately, on this host.
-pub(crate) struct Changes(moka::sync::Cache<Publisher, Arc<AtomicU64>>);
-
-impl Default for Changes {
-    fn default() -> Self {
-        Self(moka::sync::Cache::builder().max_capacity(PUBLISHERS).time_to_live(Duration::from_mins(1)).build())
-    }
-}
-
-impl Changes {
-    /// Notes one, and says the how many-th it is within a minute.
-    fn note(&self, publisher: &Publisher) -> u64 {
-        self.0.get_with_by_ref(publisher, Arc::default).fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
 
 /// Whose eyes a package is seen with.
 pub(crate) enum Viewer<'a> {
@@ -69,28 +43,8 @@ impl<'a> Viewer<'a> {
 
 pub use deletion::DeletedPackage;
 pub use lists::{About, Installed, Summary};
-
-/// A version of a package, as its list has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionStatus {
-    /// The version.
-    pub version: Number,
-    /// What becomes of it.
-    pub status: Status,
-    /// Since when, in microseconds since 1970.
-    pub changed_us: i64,
-}
-
-/// What becomes of a version.
-#[derive(Debug, Clone)]
-pub struct StatusAsk {
-    /// Which one.
-    pub version: Number,
-    /// What it becomes.
-    pub status: Status,
-    /// Why, for those who have it installed.
-    pub advisory: String,
-}
+pub(crate) use status::Changes;
+pub use status::{StatusAsk, VersionStatus};
 
 impl Host {
     /// One version of a package, or the latest that is good, with what it offers.
@@ -139,11 +93,14 @@ impl Host {
                 let tier = self.tier_of(tenant).await?;
                 let mut tx = self.store.system("look up what is granted").await?;
                 let publisher = tx.publisher(&name.publisher()).await?;
-                let publisher = publisher.map(|row| self.publisher_view(row)).transpose()?;
-                match publisher.and_then(|publisher| publisher.owner) {
-                    Some(owner) if owner == **tenant => None,
-                    Some(_) => Some(Vec::new()),
-                    None => Some(self.ranges(&tx.granted_of(tenant, &tier, name).await?)),
+                // Of a publisher that no host wrote nobody knows who may see its packages: they look like any that are not there.
+                match publisher.map(|row| self.publisher_view(row)).transpose() {
+                    Ok(publisher) => match publisher.and_then(|publisher| publisher.owner) {
+                        Some(owner) if owner == **tenant => None,
+                        Some(_) => Some(Vec::new()),
+                        None => Some(self.ranges(&tx.granted_of(tenant, &tier, name).await?)),
+                    },
+                    Err(_noted) => Some(Vec::new()),
                 }
             }
         };
@@ -192,86 +149,19 @@ impl Host {
         if !same(&found.published.mac, &self.authentic.version(&found.digest, &found.published)) {
             return Err(self.tampered(format!("package:{name}@{version}"), "its row is not what the host wrote"));
         }
+        // A good mark is of this very version, and of the file that the index names.
+        let package = &found.published.manifest.package;
+        let entry = self.index.state().and_then(|index| index.get(name, version).cloned());
+        let is_its_file = entry.as_ref().is_none_or(|entry| entry.digest == found.digest);
+        if package.name != *name || package.version != *version || !is_its_file {
+            return Err(self.tampered(format!("package:{name}@{version}"), "its row is another version's"));
+        }
         // Of what became of it the index says, and not the row.
-        if let Some(status) = self.index.state().and_then(|index| index.status(name, version)) {
-            status.as_str().clone_into(&mut found.status);
+        if let Some(entry) = entry {
+            entry.status.as_str().clone_into(&mut found.status);
         }
         let skills = skills_of(&found)?;
         Ok((found, skills))
-    }
-
-    /// Makes something else of a version: on all hosts within a second.
-    pub async fn set_status(
-        &self,
-        cx: &Context,
-        permit: &Permit<SetPackageStatus, PackageName>,
-        ask: &StatusAsk,
-        keep: Keep<VersionStatus>,
-    ) -> Result<VersionStatus, Problem> {
-        let StatusAsk { version, status, advisory } = ask;
-        let name = permit.resource();
-        check_advisory(advisory, *status != Status::Active)?;
-        let missing = || Problem::NotFound("package version");
-        if cx.role != Role::Operator && self.is_deleted(name).await? {
-            return Err(missing());
-        }
-        let index = self.verified_index()?;
-        if index.is_left_out(name) {
-            return Err(Problem::Changed);
-        }
-        let was = index.get(name, version).cloned().ok_or_else(missing)?;
-        if cx.role != Role::Operator
-            && (was.status.needs_operator() || status.needs_operator() && *status != Status::Revoked)
-        {
-            return Err(Problem::Forbidden(format!(
-                "{name} {version} is {}; ask the operator, who alone quarantines, and takes back what is more than a yank",
-                was.status.as_str()
-            )));
-        }
-        // Each change has the whole index signed, read by all hosts, and told to tenants.
-        if was.status == *status && cx.role != Role::Operator {
-            return Err(Problem::Conflict(format!("{name} {version} is {} already", status.as_str())));
-        }
-        if cx.role != Role::Operator && *status != Status::Revoked && self.changes.note(&name.publisher()) > CHANGES {
-            return Err(Problem::Conflict(format!(
-                "{} has changed {CHANGES} versions within a minute; wait for one, or ask the operator",
-                name.publisher()
-            )));
-        }
-        // Nothing keeps anybody from stopping a bad version.
-        if cx.role != Role::Operator
-            && *status != Status::Revoked
-            && self.store.system("count what tenants are to be told").await?.count_tellings(name).await? >= UNTOLD
-        {
-            return Err(Problem::Conflict(format!(
-                "tenants are still being told of {UNTOLD} changes of {name}; wait until they were, and try again"
-            )));
-        }
-        let changed_us = now_us();
-        let done = VersionStatus { version: version.clone(), status: *status, changed_us };
-        let detail = json!({ "was": was.status, "status": status, "advisory": advisory, "digest": was.digest });
-        let event = Event::by(cx, permit.action(), format!("package:{name}@{version}"), Outcome::Success).with(&detail);
-        let event = self.details.seal(Chain::Host, event).await?;
-        let (mut tx, counter) = self.change_index("change what becomes of a version").await?;
-        if tx.deleted_us(name).await?.is_some() {
-            return Err(if cx.role == Role::Operator { deletion::deleted(name) } else { missing() });
-        }
-        let mut change = StatusChange {
-            package: name.clone(),
-            version: version.clone(),
-            status: status.as_str().to_owned(),
-            advisory: advisory.clone(),
-            changed_us,
-            counter,
-            advisory_mac: String::new(),
-        };
-        change.advisory_mac = self.authentic.status(&change);
-        tx.set_status(&change).await?;
-        self.sign_index(&mut tx, counter, name, version).await?;
-        self.keep_on_the_host(&mut tx, keep, &done).await?;
-        tx.commit(event).await?;
-        self.read_index().await?;
-        Ok(done)
     }
 
     /// Tells each tenant that has a version installed what became of it, in its own chain: each change once, and in their order.
@@ -280,12 +170,24 @@ impl Host {
             return Ok(());
         }
         // Read anew each time, and left to another host that tells as well: nobody hears of a change before all have heard of the one before.
-        while let Some(telling) = self.store.system("read what tenants are to be told").await?.next_telling().await? {
+        loop {
+            let next = self.store.system("read what tenants are to be told").await?.next_telling().await?;
+            let Some(telling) = next else {
+                // What cannot be read must not stand before what can.
+                let mut tx = self.store.system("look whether tenants are to be told").await?;
+                let is_empty = tx.has_no_tellings().await?;
+                drop(tx);
+                if is_empty || self.store.drop_damaged_tellings().await? == 0 {
+                    return Ok(());
+                }
+                let why = json!({ "why": "what tenants were to be told cannot be read; it was dropped" });
+                self.note_tampered("market:tellings".to_owned(), why);
+                continue;
+            };
             if !self.tell_some(&telling).await? {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Tells the next tenants; `false` if another host has.
@@ -352,16 +254,6 @@ impl Host {
         let found = self.store.system("look up a tenant").await?.tenant(tenant).await?;
         Ok(found.ok_or(Problem::NotFound("tenant"))?.tier)
     }
-}
-
-/// Whether this can be said to those who have a version installed.
-fn check_advisory(advisory: &str, is_needed: bool) -> Result<(), Problem> {
-    let odd = advisory.chars().any(|c| c.is_control() && c != '\n');
-    if advisory.chars().count() > ADVISORY_CHARS || odd || (is_needed && advisory.trim().is_empty()) {
-        let detail = format!("say why, in at most {ADVISORY_CHARS} characters: those who have it installed read it");
-        return Err(Problem::invalid("advisory", detail));
-    }
-    Ok(())
 }
 
 fn said(telling: &Telling) -> Event {

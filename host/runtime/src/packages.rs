@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clawhold_capabilities::RunHost;
 use clawhold_marketplace::gate::{Faults, History, check_name, check_version};
+use clawhold_marketplace::index::{Entry, Status};
 use clawhold_marketplace::names::Known;
 use clawhold_marketplace::oci::Facts;
 use clawhold_marketplace::publisher::{Expected, verify_package};
@@ -35,6 +36,9 @@ pub(crate) use places::Publications;
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
 const DESCRIBE_FUEL: u64 = 200_000_000;
 const DESCRIBE_HOST_CALLS: u32 = 16;
+
+/// Versions of a publisher that is a tenant's own: none ever leaves the index, which all hosts keep in memory. 1,000.
+const OWN_VERSIONS: usize = 1_000;
 
 /// Whose share of slots, processor and compiler a publisher's packages use: no tenant's, since a colon is in no tenant's id.
 pub(crate) fn payer_of(publisher: &Publisher) -> Payer {
@@ -251,7 +255,15 @@ impl Host {
             shown.mac = self.authentic.shown(name, &shown);
             tx.show_in_lists(name, &shown).await?;
         }
-        self.sign_index(&mut tx, counter, name, version).await?;
+        let entry = Entry {
+            package: name.clone(),
+            version: version.clone(),
+            digest: package.digest,
+            status: Status::Active,
+            changed_us: publication.published_us,
+            counter,
+        };
+        self.sign_index(&mut tx, entry).await?;
         self.keep_on_the_host(&mut tx, keep, &done).await?;
         tx.commit(event).await?;
         self.read_index().await?;
@@ -281,6 +293,14 @@ impl Host {
             check_name(name, &Known::new(self.publisher_names().await?, names), &mut faults);
         }
         match self.publisher_of(&name.publisher()).await {
+            Ok(publisher) if publisher.owner.is_some() && self.versions_of(&publisher.name)? >= OWN_VERSIONS => faults
+                .add(
+                    format!(
+                        "{} is a tenant's own and has {OWN_VERSIONS} versions, and may have no more",
+                        publisher.name
+                    ),
+                    "ask the operator for a publisher of theirs",
+                ),
             Ok(publisher) if self.must_be_signed(signature) => {
                 let expected = Expected { package: name, version, digest: &package.digest };
                 faults.check(verify_package(signature, &publisher.keys, expected, now_us()));
@@ -293,6 +313,11 @@ impl Host {
             Err(problem) => return Err(problem),
         }
         Ok(faults)
+    }
+
+    fn versions_of(&self, publisher: &Publisher) -> Result<usize, Problem> {
+        let index = self.verified_index()?;
+        Ok(index.entries().iter().filter(|entry| entry.package.publisher() == *publisher).count())
     }
 
     /// Whether a signature decides: it always does where there is one.

@@ -133,10 +133,11 @@ impl Host {
         _permit: &Permit<ListPublishers, HostResource>,
         after: Option<&Publisher>,
         limit: u32,
-    ) -> Result<Vec<PublisherView>, Problem> {
+    ) -> Result<(Vec<PublisherView>, Option<Publisher>), Problem> {
         let rows = self.store.system("list publishers").await?.publishers(after, limit).await?;
-        // One that was changed past the host hides no other.
-        Ok(rows.into_iter().filter_map(|row| self.publisher_view(row).ok()).collect())
+        // One that was changed past the host hides no other, nor those behind it.
+        let next = rows.last().filter(|_| rows.len() == limit as usize).map(|row| row.name.clone());
+        Ok((rows.into_iter().filter_map(|row| self.publisher_view(row).ok()).collect(), next))
     }
 
     /// One publisher.
@@ -310,6 +311,10 @@ async fn require_name(tx: &mut SystemTx<Write>, cx: &Context, name: &Publisher) 
     tx.lock_index().await?;
     let names = publisher_names(tx).await?;
     if names.contains(name) {
+        return Err(taken(name));
+    }
+    // Whose row is gone is no free name: its packages would be the newcomer's. The operator may register it again.
+    if cx.role != Role::Operator && tx.package_names().await?.iter().any(|package| package.publisher() == *name) {
         return Err(taken(name));
     }
     let Some(alike) = Known::new(names, Vec::new()).publisher_look_alike(name) else { return Ok(()) };

@@ -39,7 +39,12 @@ impl Host {
 
     /// Tells the operator of it, in the log and the host's own chain.
     pub(crate) fn note_tampered(&self, resource: String, why: serde_json::Value) {
-        if !self.tampered.is_news(&resource) {
+        self.note_tampered_as(&resource.clone(), resource, why);
+    }
+
+    /// The same, where it is news under this key.
+    pub(crate) fn note_tampered_as(&self, key: &str, resource: String, why: serde_json::Value) {
+        if !self.tampered.is_news(key) {
             return;
         }
         tracing::error!(%resource, %why, "something was changed past the host; it is not used");

@@ -148,8 +148,16 @@ impl Host {
         loop {
             let tenants = self.store.system("list tenants").await?.tenants(after.as_ref(), TENANTS).await?;
             for tenant in &tenants {
-                for install in self.store.tenant(&tenant.id).await?.following().await? {
-                    // One that cannot follow keeps no other from it.
+                // One that cannot be read or cannot follow keeps no other from it.
+                let installs = match self.store.tenant(&tenant.id).await?.following().await {
+                    Ok(installs) => installs,
+                    Err(error) if error.is_retryable() => return Err(error.into()),
+                    Err(error) => {
+                        tracing::error!(tenant_id = %tenant.id, %error, "what a tenant has installed cannot be read");
+                        continue;
+                    }
+                };
+                for install in installs {
                     if let Err(problem) = self.follow(&tenant.id, &install).await {
                         tracing::debug!(tenant_id = %tenant.id, package = %install.put.package, %problem, "an install stays where it is");
                     }

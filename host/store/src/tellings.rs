@@ -45,6 +45,15 @@ impl<M> SystemTx<M> {
         Ok(rows.iter().find_map(|row| parse(row).ok()))
     }
 
+    /// Whether nobody is to be told of anything.
+    pub async fn has_no_tellings(&mut self) -> Result<bool, StoreError> {
+        sqlx::query("SELECT 1 AS one FROM market_tellings LIMIT 1")
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map(|row| row.is_none())
+            .map_err(failed("look whether tenants are to be told"))
+    }
+
     /// How many changes of a package are still to be told.
     pub async fn count_tellings(&mut self, package: &PackageName) -> Result<u64, StoreError> {
         let counted = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM market_tellings WHERE package = $1")
@@ -83,6 +92,30 @@ impl SystemTx<Write> {
 }
 
 impl Store {
+    /// Takes those out of the queue's beginning that cannot be read; says how many.
+    pub async fn drop_damaged_tellings(&self) -> Result<u64, StoreError> {
+        let mut tx = self.begin_write(HOST_CHAIN).await?;
+        let rows = sqlx::query("SELECT * FROM market_tellings ORDER BY counter, package, version LIMIT $1")
+            .bind(ROWS)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(failed("read what tenants are to be told"))?;
+        let mut dropped = 0;
+        for row in rows.iter().filter(|row| parse(row).is_err()) {
+            let fields = Fields::of("market_tellings", row);
+            let done = sqlx::query("DELETE FROM market_tellings WHERE counter = $1 AND package = $2 AND version = $3")
+                .bind(fields.integer("counter")?)
+                .bind(fields.text("package")?)
+                .bind(fields.text("version")?)
+                .execute(&mut *tx)
+                .await
+                .map_err(failed("drop a damaged row"))?;
+            dropped += done.rows_affected();
+        }
+        tx.commit().await.map_err(failed("drop damaged rows"))?;
+        Ok(dropped)
+    }
+
     /// The same where none of the tenants between has the version: nobody's chain has anything to tell.
     pub async fn note_nobody_told(&self, telling: &Telling, up_to: Option<&str>) -> Result<bool, StoreError> {
         let mut tx = self.begin_write(HOST_CHAIN).await?;

@@ -128,7 +128,7 @@ fn entries_that_are_not_those_of_the_head_are_refused() {
 fn hostile_26_what_was_changed_of_one_package_leaves_that_one_out_and_no_other() {
     let (head, roots) = (head(&entries(), 5), Roots::of(&entries()));
     let apart = |entries: Vec<Entry>, roots: &Roots| {
-        Index::verify_apart(entries, roots, &head.sign(&host()), &[host().public()], None, NOW)
+        Index::verify_apart(entries, roots, None, &head.sign(&host()), &[host().public()], None, NOW)
     };
     let changes: [fn(&mut Vec<Entry>); 7] = [
         |all| all[1].status = Status::Active,
@@ -151,6 +151,12 @@ fn hostile_26_what_was_changed_of_one_package_leaves_that_one_out_and_no_other()
             assert_eq!(index.get(&other.package, &other.version), Some(&other), "{case}");
         }
     }
+    // Who knows what was signed goes on with it.
+    let mut changed = entries();
+    changed[1].status = Status::Active;
+    let (known, keys) = (index(entries(), 5), [host().public()]);
+    let index = Index::verify_apart(changed, &roots, Some(&known), &head.sign(&host()), &keys, None, NOW).unwrap();
+    assert!(index.left_out().len() == 0 && index.entries() == known.entries());
     // What nobody ever signed is none of it, and is not missed either.
     let made_up = entry("acme/new", "1.0.0", Status::Active, 5);
     let index = apart(entries().into_iter().chain([made_up.clone()]).collect(), &roots).unwrap();
@@ -171,7 +177,7 @@ fn who_left_a_package_out_signs_what_others_sign() {
     let mut changed = entries();
     changed[1].status = Status::Active;
     let keys = [host().public()];
-    let part = Index::verify_apart(changed, &roots, &head.sign(&host()), &keys, None, NOW).unwrap();
+    let part = Index::verify_apart(changed, &roots, None, &head.sign(&host()), &keys, None, NOW).unwrap();
     let whole = index(entries(), 5);
     for more in [entry("acme/new", "1.0.0", Status::Active, 6), entry("globex/mail", "0.1.0", Status::Revoked, 6)] {
         let (next, root) = part.next_head(more.clone(), NOW, NOW + HOUR).unwrap();
@@ -183,6 +189,8 @@ fn who_left_a_package_out_signs_what_others_sign() {
             assert!(updated.left_out().eq(known.left_out()));
         }
     }
+    let again = Entry { digest: entries()[2].digest, ..entry("acme/new", "1.0.0", Status::Active, 6) };
+    assert!(matches!(whole.next_head(again, NOW, NOW + HOUR), Err(IndexRefused::Twice { .. })));
     let own = entry("northwind/crm", "2.0.0", Status::Active, 6);
     assert_eq!(part.next_head(own.clone(), NOW, NOW + HOUR).unwrap_err(), IndexRefused::LeftOut(own.package));
 }

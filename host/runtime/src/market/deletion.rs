@@ -3,7 +3,7 @@
 //! Nothing is taken out of the database: an entry that left the index could come back in it, and a name that is given again would be
 //! trusted for who had it.
 
-use clawhold_marketplace::index::Status;
+use clawhold_marketplace::index::{Entry, Status};
 use clawhold_store::StatusChange;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
@@ -11,7 +11,7 @@ use clawhold_tenancy::permit::DeletePackage;
 use clawhold_tenancy::{Context, PackageName, Permit};
 use serde_json::json;
 
-use super::check_advisory;
+use super::status::check_advisory;
 use crate::{Host, Problem};
 
 /// A package that was deleted.
@@ -82,7 +82,8 @@ impl Host {
             };
             change.advisory_mac = self.authentic.status(&change);
             tx.set_status(&change).await?;
-            self.sign_index(&mut tx, counter, name, version).await?;
+            let next = Entry { status: Status::Revoked, changed_us: change.changed_us, counter, ..next.clone() };
+            self.sign_index(&mut tx, next).await?;
             tx.commit(event).await?;
             self.read_index().await?;
         }

@@ -185,7 +185,7 @@ impl Host {
             match self.summary(row, newest, installed).await {
                 Ok(summary) => seen.push(summary),
                 // One that somebody has changed past the host, or that cannot be read, hides no other.
-                Err(Problem::Changed | Problem::Internal) => {}
+                Err(Problem::Changed | Problem::Internal | Problem::NotFound(_)) => {}
                 Err(problem) => return Err(problem),
             }
         }

@@ -181,6 +181,26 @@ async fn a_pinned_login_reads_of_packages_what_its_tenant_owns_was_granted_or_ha
     assert!(tx.component(&digest("northwind/installed")).await.unwrap().is_some());
     assert!(tx.component(&digest("globex-own/one")).await.unwrap().is_none());
     drop(tx);
+    // Nor does it see more by saying that more is installed.
+    let mut tx = app.begin().await.unwrap();
+    run(&mut tx, "SELECT set_config('app.tenant_id', 'acme-corp', true)").await.unwrap();
+    let copy = |package: &str| {
+        format!(
+            "INSERT INTO installs (tenant_id, package, version, digest, settings, consent, reveal, policy, revision, created_us, updated_us, updated_by) \
+             SELECT tenant_id, '{package}', version, digest, settings, consent, reveal, policy, revision, 1, 1, 'x' FROM installs WHERE package = 'northwind/installed'"
+        )
+    };
+    run(&mut tx, &copy("northwind/granted")).await.unwrap();
+    let refused = run(&mut tx, &copy("globex-own/one")).await.unwrap_err().to_string();
+    assert!(refused.contains("row-level security"), "{refused}");
+    drop(tx);
+    let mut tx = app.begin().await.unwrap();
+    run(&mut tx, "SELECT set_config('app.tenant_id', 'acme-corp', true)").await.unwrap();
+    let refused = run(&mut tx, "UPDATE installs SET package = 'globex-own/one'").await.unwrap_err().to_string();
+    assert!(refused.contains("permission denied"), "{refused}");
+    drop(tx);
+    // What is installed is changed, and goes on, whatever became of its grant.
+    install(&store, &acme, "northwind/installed", &["installed.y"]).await;
     // The others see all of it.
     let mut tx = database.store.system("a test").await.unwrap();
     for package in packages {
