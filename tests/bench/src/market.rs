@@ -76,7 +76,7 @@ async fn call(node: &Arc<Host>, tenant: &TenantId) -> anyhow::Result<bool> {
     let skill: SkillName = "guest.yes".parse()?;
     match node.invoke(&cx, &permit, &skill, "{}".to_owned(), Keep::nothing()).await {
         Ok(_) => Ok(true),
-        Err(Problem::Forbidden(_) | Problem::Run { .. }) => Ok(false),
+        Err(Problem::Stopped(_) | Problem::Run { .. }) => Ok(false),
         Err(problem) => Err(problem.into()),
     }
 }

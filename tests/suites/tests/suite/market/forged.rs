@@ -14,6 +14,8 @@ on_each_database![
     hostile_26_what_was_changed_of_one_version_in_the_index_leaves_out_that_package_alone,
     hostile_26_publishers_grants_lists_and_advisories_that_no_host_wrote_count_for_nothing,
     hostile_26_what_was_not_agreed_to_does_not_run_under_a_good_mark,
+    hostile_26_a_version_whose_row_was_changed_is_revoked_all_the_same_and_stops_nothing_else,
+    hostile_26_a_good_mark_of_another_version_is_none,
     hostile_28_an_older_state_of_the_database_is_not_believed,
 ];
 
@@ -279,4 +281,44 @@ fn hostile_28_no_index_is_begun_where_there_has_been_one() {
     let test = test.restarted("");
     assert_eq!(test.invoke("acme-corp", &acme, "guest.crm", &json!({})).status, 503);
     assert!(test.host.index_refused().unwrap().contains("there has been one"));
+}
+
+fn hostile_26_a_version_whose_row_was_changed_is_revoked_all_the_same_and_stops_nothing_else(test: &TestHost) {
+    let acme = test.tenant("acme-corp");
+    for name in ["crm", "good"] {
+        test.publishes(&package(&format!("northwind/{name}"), "1.0.0", "")).ok();
+        put(test, "acme-corp", &acme, &format!("northwind/{name}"), &json!({})).ok();
+    }
+    let call = |name: &str| test.invoke("acme-corp", &acme, &format!("guest.{name}"), &json!({})).status;
+    assert_eq!((call("crm"), call("good")), (200, 200));
+    // On a running host, which has no reason to look: nobody signs this digest with the next change.
+    change(
+        test,
+        "UPDATE versions SET digest = (SELECT digest FROM versions WHERE package = 'northwind/good') WHERE package = 'northwind/crm'",
+    );
+    test.becomes(&test.operator, "northwind/crm", "1.0.0", "revoked").ok();
+    assert!(matches!(call("crm"), 403 | 503), "it still runs");
+    test.publishes(&package("northwind/new", "1.0.0", "")).ok();
+    assert_eq!(call("good"), 200, "others go on");
+    test.runtime.block_on(test.host.forget_index());
+    forget(test);
+    assert_eq!((call("crm"), call("good")), (503, 200), "{:?}", test.host.index_refused());
+}
+
+fn hostile_26_a_good_mark_of_another_version_is_none(test: &TestHost) {
+    let acme = test.tenant("acme-corp");
+    for version in ["1.0.0", "2.0.0"] {
+        test.publishes(&package("northwind/crm", version, "")).ok();
+    }
+    test.ask("DELETE", "/v1/market/packages/northwind/crm/grants/tier:standard", &test.operator, None);
+    test.grant("northwind/crm", "tenant:acme-corp", "^1").ok();
+    // The row of what is granted says all that the other one says, mark included.
+    change(
+        test,
+        "UPDATE versions SET manifest = other.manifest, descriptors = other.descriptors, published_us = other.published_us, \
+            published_by = other.published_by, signature = other.signature, mac = other.mac, digest = other.digest \
+         FROM (SELECT * FROM versions WHERE version = '2.0.0') AS other WHERE versions.version = '1.0.0'",
+    );
+    let plan = test.send("POST", "/v1/tenants/acme-corp/installs/northwind/crm/plan", &acme, &json!({ "version": "1.0.0" }));
+    assert_eq!(plan.status, 503, "{}", plan.body);
 }

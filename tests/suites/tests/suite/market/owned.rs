@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::package;
-use crate::support::{TestHost, on_each_database};
+use crate::support::{TestHost, becomes, on_each_database};
 
 on_each_database![
     an_admin_makes_and_ends_the_tokens_of_its_own_publishers_and_of_no_others,
     publishers_of_a_tenant_are_bounded,
+    what_a_suspended_tenant_owns_publishes_nothing,
 ];
 
 #[test]
@@ -96,4 +97,23 @@ fn publishers_of_a_tenant_are_bounded(test: &TestHost) {
     let listed: Vec<&str> =
         listed["items"].as_array().unwrap().iter().map(|one: &Value| one["name"].as_str().unwrap()).collect();
     assert_eq!(listed, expected);
+}
+
+fn what_a_suspended_tenant_owns_publishes_nothing(test: &TestHost) {
+    let (acme, globex) = (test.tenant("acme-corp"), test.tenant("globex"));
+    test.send("POST", "/v1/tenants/acme-corp/publishers", &acme, &json!({ "name": "acme-internal" })).ok();
+    let tokens = "/v1/tenants/acme-corp/publishers/acme-internal/tokens";
+    let made = test.send("POST", tokens, &acme, &json!({ "name": "ci" })).ok();
+    let author = made["token"].as_str().unwrap();
+    let publish = |version: &str| {
+        let wasm = package("acme-internal/sauce", version, "");
+        test.ask_ungranted("POST", "/v1/market/packages", author, Some(&wasm)).status
+    };
+    assert_eq!(publish("1.0.0"), 201);
+    super::forged::change(test, "UPDATE tenants SET state = 'suspended' WHERE id = 'acme-corp'");
+    assert!(becomes(|| publish("1.0.1") == 401), "its tokens go on");
+    // A name whose row is gone stays taken: its packages would be whoever's takes it.
+    super::forged::change(test, "DELETE FROM publishers WHERE name = 'acme-internal'");
+    let refused = test.send("POST", "/v1/tenants/globex/publishers", &globex, &json!({ "name": "acme-internal" }));
+    assert_eq!(refused.status, 409, "{}", refused.body);
 }

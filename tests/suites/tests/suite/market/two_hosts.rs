@@ -147,3 +147,21 @@ fn hostile_31_what_is_quarantined_while_it_is_being_made_ready_does_not_run() {
         assert!(refused.body["detail"].as_str().unwrap().contains("is quarantined"), "{}", refused.body);
     });
 }
+
+#[test]
+fn what_the_operator_stopped_on_one_host_its_publisher_does_not_take_back_on_another() {
+    let (one, other, _) = two();
+    let author = one.publisher("northwind");
+    for (version, status) in [("1.0.0", "revoked"), ("1.0.1", "quarantined"), ("1.0.2", "revoked")] {
+        one.publishes(&package("northwind/crm", version, "")).ok();
+        one.becomes(&author, "northwind/crm", version, "yanked").ok();
+        let path = format!("/v1/market/packages/northwind/crm?version={version}");
+        assert!(becomes(|| other.get(&path, &author).body["status"] == "yanked"), "the other host does not hear of it");
+        // The other host has not looked yet.
+        one.deafen();
+        one.becomes(&one.operator, "northwind/crm", version, status).ok();
+        let refused = other.becomes(&author, "northwind/crm", version, "active");
+        assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{}", refused.body);
+        assert_eq!(one.get(&path, &author).ok()["status"], status);
+    }
+}
