@@ -26,20 +26,16 @@ CREATE POLICY whole ON oci_documents USING (true) WITH CHECK (true);
 CREATE POLICY pinned ON oci_documents AS RESTRICTIVE TO clawhold_pinned USING (
     EXISTS (SELECT FROM packages WHERE packages.name = oci_documents.package));
 
--- Or a login would see whatever it says is installed: what was not before is owned or granted. A function, since a policy of `installs` may not
--- read `installs`; as its owner it reads the rows of the tenant whose transaction it is.
-CREATE FUNCTION pinned_may_install(wanted TEXT) RETURNS BOOLEAN LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
-    SELECT EXISTS (SELECT FROM public.publishers WHERE publishers.name = split_part(wanted, '/', 1)
-            AND publishers.owner = (SELECT tenant FROM public.pinned_logins WHERE login = session_user))
-        OR EXISTS (SELECT FROM public.grants WHERE grants.package = wanted AND grants.grantee IN (
-            'tenant:' || (SELECT tenant FROM public.pinned_logins WHERE login = session_user),
-            'tier:' || (SELECT tier FROM public.tenants WHERE id = (SELECT tenant FROM public.pinned_logins WHERE login = session_user))))
-        OR EXISTS (SELECT FROM public.installs WHERE installs.tenant_id = (SELECT tenant FROM public.pinned_logins WHERE login = session_user)
-            AND installs.package = wanted)
+-- Or a login would see whatever it says is installed: what it sees is owned, granted, or was installed before. A function, since a policy of
+-- `installs` cannot read what reads `installs`; it has no rights but its caller's.
+CREATE FUNCTION sees_package(wanted text) RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM public.packages WHERE packages.name = wanted);
+END
 $$;
-REVOKE ALL ON FUNCTION pinned_may_install(TEXT) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION pinned_may_install(TEXT) TO clawhold_pinned;
-CREATE POLICY pinned_packages ON installs AS RESTRICTIVE FOR INSERT TO clawhold_pinned WITH CHECK (pinned_may_install(package));
+REVOKE ALL ON FUNCTION sees_package(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION sees_package(text) TO clawhold_pinned;
+CREATE POLICY pinned_packages ON installs AS RESTRICTIVE FOR INSERT TO clawhold_pinned WITH CHECK (sees_package(package));
 -- Without `tenant_id` and `package`: an install does not become another package's.
 REVOKE UPDATE ON installs FROM clawhold_pinned;
 GRANT UPDATE (version, digest, settings, consent, reveal, policy, revision, updated_us, updated_by, channel, mac, before, narrowing, held)

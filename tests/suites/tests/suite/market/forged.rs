@@ -319,6 +319,7 @@ fn hostile_26_a_good_mark_of_another_version_is_none(test: &TestHost) {
             published_by = other.published_by, signature = other.signature, mac = other.mac, digest = other.digest \
          FROM (SELECT * FROM versions WHERE version = '2.0.0') AS other WHERE versions.version = '1.0.0'",
     );
-    let plan = test.send("POST", "/v1/tenants/acme-corp/installs/northwind/crm/plan", &acme, &json!({ "version": "1.0.0" }));
+    let plan =
+        test.send("POST", "/v1/tenants/acme-corp/installs/northwind/crm/plan", &acme, &json!({ "version": "1.0.0" }));
     assert_eq!(plan.status, 503, "{}", plan.body);
 }

@@ -79,9 +79,8 @@ fn more_tenants_than_are_told_in_one_go_are_each_told_once_also_where_two_hosts_
 
 /// Puts rows into the beginning of the queue that nobody can read.
 fn damage(test: &TestHost, count: usize) {
-    let rows: Vec<String> = (0..count)
-        .map(|number| format!("(0, 'northwind/crm', 'damaged {number}', 'yanked', '', 0, '', '')"))
-        .collect();
+    let rows: Vec<String> =
+        (0..count).map(|number| format!("(0, 'northwind/crm', 'damaged {number}', 'yanked', '', 0, '', '')")).collect();
     let statement = format!(
         "INSERT INTO market_tellings (counter, package, version, status, advisory, changed_us, told, mac) VALUES {} ON CONFLICT DO NOTHING",
         rows.join(", ")

@@ -161,7 +161,7 @@ fn what_the_operator_stopped_on_one_host_its_publisher_does_not_take_back_on_ano
         one.deafen();
         one.becomes(&one.operator, "northwind/crm", version, status).ok();
         let refused = other.becomes(&author, "northwind/crm", version, "active");
-        assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{}", refused.body);
+        assert_eq!((refused.status, refused.problem().as_str()), (403, "forbidden"), "{}", refused.body);
         assert_eq!(one.get(&path, &author).ok()["status"], status);
     }
 }
