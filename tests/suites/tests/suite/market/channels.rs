@@ -307,3 +307,39 @@ fn settings_fit_the_schema_of_the_version_or_nothing_is_switched() {
     let settings = json!({ "currency": "EUR", "places": 2 });
     put(&test, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.1.0", "settings": settings })).ok();
 }
+
+#[test]
+fn a_plan_says_what_is_asked_for_what_lacks_and_what_is_forbidden() {
+    let test = TestHost::with("market:\n  signatures: optional\negress:\n  deny: [evil.example.com]\n");
+    let acme = test.tenant("acme-corp");
+    let asks = format!(
+        "{HTTP}credentials = [\"salesforce\"]\n{MORE}\
+         [[secrets]]\nname = \"salesforce\"\npurpose = \"Reads accounts\"\n\
+         [[secrets]]\nname = \"signing\"\npurpose = \"Signs\"\nreveal = true\n\
+         [audit]\nactions = [\"crm.account.read\"]\n\
+         [wasi]\n[limits]\nmemory_mb = 32\n"
+    );
+    test.publishes(&package("northwind/crm", "1.0.0", &asks)).ok();
+    let plan = |ask: &Value| test.send("POST", "/v1/tenants/acme-corp/installs/northwind/crm/plan", &acme, ask).ok();
+    let said = plan(&json!({ "reveal": ["signing"] }));
+    let adds: Vec<&str> = said["adds"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    let words = [
+        "use the secret salesforce",
+        "read the value of the secret signing",
+        "GET https://api.example.com/* with salesforce",
+        "POST https://evil.example.com/*",
+        "record crm.account.read",
+        "run on WASI: clocks, randomness",
+        "use 32 MiB of memory, 10000 ms and 1000000000 fuel in a run",
+    ];
+    assert_eq!(adds, words);
+    let lacks: Vec<&str> =
+        said["lacks"].as_array().unwrap().iter().map(|one| one["secret"].as_str().unwrap()).collect();
+    assert_eq!(lacks, ["salesforce", "signing"]);
+    let forbidden = said["forbidden"].to_string();
+    assert!(forbidden.contains("evil.example.com") && !forbidden.contains("api.example.com"), "{forbidden}");
+    // Not asked to be read, it is not; what is there lacks no more.
+    test.send("PUT", "/v1/tenants/acme-corp/secrets/salesforce", &acme, &json!({ "value": "a token" }));
+    let said = plan(&json!({}));
+    assert!(said["adds"].to_string().contains("\"use the secret signing\""), "{said}");
+}
