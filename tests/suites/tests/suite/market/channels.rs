@@ -241,6 +241,8 @@ fn a_run_that_is_under_way_finishes_on_the_version_that_it_began_with() {
     std::thread::scope(|scope| {
         let run = scope.spawn(|| test.invoke("acme-corp", &acme, "guest.crm", &json!({})));
         assert!(becomes(|| test.host.running() > 0));
+        // It is counted before its install is looked up.
+        std::thread::sleep(std::time::Duration::from_millis(300));
         follow(&test);
         assert_eq!(installed(&test, &acme)["version"], "1.0.1");
         let other = test.invoke("acme-corp", &acme, "guest.crm", &json!({}));
