@@ -35,8 +35,6 @@ pub enum Listed<'a> {
     All,
     /// One publisher's.
     Of(&'a Publisher),
-    /// Those that a tenant may see, which is in this tier: granted to it or its tier, or its own.
-    For(&'a TenantId, &'a str),
 }
 
 /// What lists show of a package.
@@ -127,16 +125,6 @@ impl<M> SystemTx<M> {
                 let (from, to) = (place(format!("{publisher}/")), place(format!("{publisher}0")));
                 let _strings_take_all = write!(select, " AND name > {from} AND name < {to}");
             }
-            Listed::For(tenant, tier) => {
-                let (own, of_tier, owner) =
-                    (place(format!("tenant:{tenant}")), place(format!("tier:{tier}")), place(tenant.to_string()));
-                let _strings_take_all = write!(
-                    select,
-                    " AND name IN (SELECT package FROM grants WHERE grantee IN ({own}, {of_tier}) UNION \
-                     SELECT packages.name FROM publishers JOIN packages ON packages.name > publishers.name || '/' \
-                     AND packages.name < publishers.name || '0' WHERE publishers.owner = {owner})"
-                );
-            }
         }
         for word in words {
             let escaped = word.replace('!', "!!").replace('%', "!%").replace('_', "!_");
@@ -146,6 +134,50 @@ impl<M> SystemTx<M> {
         let _strings_take_all = write!(select, " ORDER BY name LIMIT {limit}");
         let query = bound.into_iter().fold(sqlx::query(AssertSqlSafe(select)), Query::bind);
         query.fetch_all(&mut *self.tx).await.map_err(failed("list packages"))?.iter().map(package).collect()
+    }
+
+    /// Packages behind `after` that a tenant may see, which is in this tier, by name: granted to it or its tier, or its own. With them where the
+    /// next page begins, after at most `limit` names, if there may be more.
+    pub async fn packages_for(
+        &mut self,
+        tenant: &TenantId,
+        tier: &str,
+        after: Option<&PackageName>,
+        limit: u32,
+    ) -> Result<(Vec<Package>, Option<PackageName>), StoreError> {
+        // The names first, and no more than a page of them: PostgreSQL takes a tenant for the owner of a ninth of all packages, and would read
+        // them all. A page of what is its own is not cut off before it is sorted, or it would look for them in the order of all packages' names.
+        let query = format!(
+            "SELECT seen.name AS name, created_us, newest, about, mac FROM (\
+             SELECT * FROM (SELECT package AS name FROM grants WHERE grantee = $2 AND package > $1 ORDER BY package LIMIT {limit}) AS itself \
+             UNION \
+             SELECT * FROM (SELECT package AS name FROM grants WHERE grantee = $3 AND package > $1 ORDER BY package LIMIT {limit}) AS tier \
+             UNION \
+             SELECT packages.name FROM publishers JOIN packages ON packages.name > publishers.name || '/' \
+             AND packages.name < publishers.name || '0' WHERE publishers.owner = $4 AND packages.name > $1 AND deleted_us IS NULL \
+             ORDER BY name LIMIT {limit}) AS seen \
+             LEFT JOIN packages ON packages.name = seen.name AND packages.deleted_us IS NULL ORDER BY seen.name"
+        );
+        let rows = sqlx::query(AssertSqlSafe(query))
+            .bind(after.map_or("", PackageName::as_str))
+            .bind(format!("tenant:{tenant}"))
+            .bind(format!("tier:{tier}"))
+            .bind(tenant.as_str())
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(failed("list what a tenant sees"))?;
+        let next = match rows.last() {
+            Some(last) if rows.len() == limit as usize => Some(Fields::of("packages", last).id("name")?),
+            _ => None,
+        };
+        let mut packages = Vec::with_capacity(rows.len());
+        for row in &rows {
+            // What is granted and is not there, or no longer, takes a place on the page and is not shown.
+            if Fields::of("packages", row).optional::<i64>("created_us")?.is_some() {
+                packages.push(package(row)?);
+            }
+        }
+        Ok((packages, next))
     }
 
     /// When a package was deleted, in microseconds since 1970, if it was.

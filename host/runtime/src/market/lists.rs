@@ -1,5 +1,7 @@
 //! Lists of packages, and searches in them: of what somebody sees, and of nothing else.
 
+use std::collections::HashMap;
+
 use clawhold_marketplace::index::{Entry, Status};
 use clawhold_store::{Listed, Package, Publication};
 use clawhold_tenancy::manifest::HttpAsk;
@@ -15,6 +17,12 @@ use crate::{Host, Problem, SkillSpec};
 
 /// Packages that are looked at in one go.
 const ROWS: u32 = 200;
+
+/// With where the next page begins, if there may be more.
+fn page(rows: Vec<Package>) -> (Vec<Package>, Option<PackageName>) {
+    let last = rows.last().filter(|_| rows.len() == ROWS as usize).map(|last| last.name.clone());
+    (rows, last)
+}
 
 /// A package as lists show it.
 #[derive(Debug, Clone)]
@@ -148,28 +156,30 @@ impl Host {
     ) -> Result<(Vec<Summary>, Option<PackageName>), Problem> {
         // One transaction: what is listed and what is granted of it are of one moment.
         let mut tx = self.store.system("list packages").await?;
-        let tier = match viewer {
-            Viewer::Tenant(tenant) => tx.tenant(tenant).await?.ok_or(Problem::NotFound("tenant"))?.tier,
-            _ => String::new(),
-        };
-        let (listed, words) = match viewer {
-            Viewer::Operator => (Listed::All, words),
-            Viewer::Publisher(own) => (Listed::Of(own), words),
-            // The database searches the newest version, which a tenant may not see.
-            Viewer::Tenant(tenant) => (Listed::For(tenant, &tier), &[][..]),
-        };
-        let rows = tx.packages(listed, words, after, ROWS).await?;
-        let last = rows.last().filter(|_| rows.len() == ROWS as usize).map(|last| last.name.clone());
         let (mut granted, mut installed) = (Vec::new(), Vec::new());
-        if let (Viewer::Tenant(tenant), Some(first), Some(last)) = (viewer, rows.first(), rows.last()) {
-            granted = tx.granted_between(tenant, &tier, &first.name, &last.name).await?;
-            drop(tx);
-            installed = self.store.tenant(tenant).await?.installed_between(&first.name, &last.name).await?;
+        let (rows, last) = match viewer {
+            Viewer::Operator => page(tx.packages(Listed::All, words, after, ROWS).await?),
+            Viewer::Publisher(own) => page(tx.packages(Listed::Of(own), words, after, ROWS).await?),
+            // The database would search the newest version, which a tenant may not see.
+            Viewer::Tenant(tenant) => {
+                let tier = tx.tenant(tenant).await?.ok_or(Problem::NotFound("tenant"))?.tier;
+                let (rows, last) = tx.packages_for(tenant, &tier, after, ROWS).await?;
+                if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
+                    granted = tx.granted_between(tenant, &tier, &first.name, &last.name).await?;
+                    drop(tx);
+                    installed = self.store.tenant(tenant).await?.installed_between(&first.name, &last.name).await?;
+                }
+                (rows, last)
+            }
+        };
+        let mut by_package = HashMap::<_, Vec<_>>::new();
+        for grant in &granted {
+            by_package.entry(&grant.package).or_default().push(grant);
         }
         let index = self.verified_index()?;
         let mut seen = Vec::with_capacity(rows.len());
         for row in rows {
-            let ranges = self.ranges(granted.iter().filter(|grant| grant.package == row.name));
+            let ranges = self.ranges(by_package.remove(&row.name).unwrap_or_default());
             let is_whole = match viewer {
                 Viewer::Tenant(tenant) => ranges.is_empty() && self.is_own(tenant, &row.name).await?,
                 _ => true,

@@ -1,7 +1,8 @@
 //! What each resource promises.
 
 use clawhold_store::{
-    Conflict, Listed, NewToken, Published, RunWriter, SealedSecret, StatusChange, Store, StoreError, TenantState,
+    Conflict, GrantRow, Listed, NewToken, Published, PublisherRow, RunWriter, SealedSecret, StatusChange, Store,
+    StoreError, TenantState,
 };
 use clawhold_tenancy::{Digest, Role, RunId, Scope};
 
@@ -362,6 +363,72 @@ pub(crate) async fn lists_go_on_where_the_last_page_ended(store: &Store) {
     assert_eq!(tx.installs(Some(&id("northwind/aa")), 9).await.unwrap().len(), 1);
     let skill = tx.skills(Some(&id("northwind.aa")), 9).await.unwrap().remove(0);
     assert_eq!((skill.skill, skill.package), (id("northwind.bb"), id("northwind/bb")));
+}
+
+pub(crate) async fn a_tenant_is_shown_what_is_granted_to_it_or_its_tier_or_is_its_own_page_by_page(store: &Store) {
+    let acme = tenant(store, "acme-corp").await;
+    let globex = tenant(store, "globex").await;
+    for package in [
+        "aa/own",
+        "bb/both",
+        "cc/tier",
+        "dd/elsewhere",
+        "ee/itself",
+        "ff/deleted",
+        "gg/own",
+        "gg/own-deleted",
+        "gg-2/nobody",
+    ] {
+        publish(store, package, "1.0.0").await;
+    }
+    let mut tx = store.system_write("publisher.put").await.unwrap();
+    for (name, owner) in [("aa", &acme), ("gg", &acme), ("dd", &globex)] {
+        let row = PublisherRow {
+            name: id(name),
+            owner: Some(owner.clone()),
+            keys: "[]".to_owned(),
+            created_us: 1,
+            created_by: "token:operator".to_owned(),
+            mac: String::new(),
+        };
+        assert!(tx.add_publisher(&row).await.unwrap());
+    }
+    for package in ["ff/deleted", "gg/own-deleted"] {
+        assert!(tx.delete_package(&id(package), 2).await.unwrap());
+    }
+    for (package, grantee) in [
+        ("bb/both", "tenant:acme-corp"),
+        ("bb/both", "tier:standard"),
+        ("cc/tier", "tier:standard"),
+        ("dd/elsewhere", "tenant:globex"),
+        ("dd/elsewhere", "tier:gold"),
+        ("ee/itself", "tenant:acme-corp"),
+        // Whose package is deleted, or never was.
+        ("ff/deleted", "tenant:acme-corp"),
+        ("ff/never", "tier:standard"),
+    ] {
+        let (package, grantee) = (id(package), grantee.to_owned());
+        let created_by = "token:operator".to_owned();
+        let mac = String::new();
+        tx.put_grant(&GrantRow { package, grantee, range: "*".to_owned(), created_us: 1, created_by, mac })
+            .await
+            .unwrap();
+    }
+    tx.commit(event("publisher.put")).await.unwrap();
+
+    let mut tx = store.system("package.list").await.unwrap();
+    for limit in 1..=9 {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let (page, next) = tx.packages_for(&acme, "standard", after.as_ref(), limit).await.unwrap();
+            assert!(page.len() <= limit as usize);
+            seen.extend(page.into_iter().map(|package| package.name.to_string()));
+            let Some(next) = next else { break };
+            assert!(after.is_none_or(|after| after < next), "a page leads on");
+            after = Some(next);
+        }
+        assert_eq!(seen, ["aa/own", "bb/both", "cc/tier", "ee/itself", "gg/own"], "{limit} on a page");
+    }
 }
 
 pub(crate) async fn transactions_are_counted(store: &Store) {

@@ -55,6 +55,7 @@ on_each_database![
     contract::a_secret_has_one_value_and_versions_that_never_come_back,
     contract::a_run_reads_back_as_it_was_written,
     contract::lists_go_on_where_the_last_page_ended,
+    contract::a_tenant_is_shown_what_is_granted_to_it_or_its_tier_or_is_its_own_page_by_page,
     contract::transactions_are_counted,
     chains::concurrent_appends_make_unbroken_chains,
     chains::a_long_chain_is_verified_page_by_page,
