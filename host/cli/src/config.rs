@@ -42,6 +42,8 @@ pub struct Config {
     pub limits: Asked,
     /// Runs at the same time, over all tenants. 64.
     pub run_slots: Option<u32>,
+    /// Runs that compute at the same time, over all tenants; the others take turns. As many as the machine has cores.
+    pub compute_slots: Option<u32>,
     /// What each tenant may use: `default`, and by tier and tenant.
     pub tenant_quotas: BTreeMap<String, Entry>,
     /// What no tenant gets more of, whatever is said of it elsewhere.
@@ -216,6 +218,9 @@ impl Config {
         self.public_url()?;
         if self.run_slots.is_some_and(|slots| !(1..=512).contains(&slots)) {
             bail!("run_slots: use 1 to 512; each slot reserves address space");
+        }
+        if self.compute_slots.is_some_and(|slots| !(1..=1024).contains(&slots)) {
+            bail!("compute_slots: use 1 to 1024; more than there are cores gains nothing");
         }
         if self.database_connections.is_some_and(|connections| !(1..=200).contains(&connections)) {
             bail!("database_connections: use 1 to 200; the server must allow twice as many and one");

@@ -127,6 +127,14 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     served
 }
 
+/// How skills run, as the configuration has it.
+fn sandbox_settings(config: &Config, artifacts: PathBuf, key: [u8; 32]) -> Settings {
+    let mut settings = Settings::in_directory(artifacts, key);
+    settings.slots = config.run_slots.unwrap_or(settings.slots);
+    settings.permits = config.compute_slots.unwrap_or(settings.permits);
+    settings
+}
+
 /// The composition: SQLite in the data folder or the PostgreSQL that is configured, a local key file, and the network, or a `transport` of the caller's.
 pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Transport>>) -> anyhow::Result<Arc<Host>> {
     DirBuilder::new()
@@ -142,11 +150,10 @@ pub async fn host(folder: &Path, config: &Config, transport: Option<Arc<dyn Tran
         }
         None => Store::open(&format!("sqlite:{}", folder.join("clawhold.db").display())).await?,
     };
-    let mut settings = Settings::in_directory(folder.join("artifacts"), *key.derive("artifacts"));
-    if let Some(slots) = config.run_slots {
-        settings.slots = slots;
-    }
-    let sandbox = Sandbox::new(settings, |linker| add_to_linker(linker).map_err(Into::into))?
+    let sandbox =
+        Sandbox::new(sandbox_settings(config, folder.join("artifacts"), *key.derive("artifacts")), |linker| {
+            add_to_linker(linker).map_err(Into::into)
+        })?
         .with_wasi(|linker| add_wasi_to_linker(linker).map_err(Into::into))?;
     let scratch = folder.join("scratch");
     let scratch = ScratchRoot::open(&scratch)
@@ -303,5 +310,21 @@ fn log_to_stderr(for_people: bool) {
         log.with_ansi(std::io::stderr().is_terminal()).init();
     } else {
         log.json().flatten_event(true).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_as_configured_or_as_the_machine_has_cores() {
+        let of = |config: Config| {
+            let settings = sandbox_settings(&config, "artifacts".into(), [0; 32]);
+            (settings.slots, settings.permits)
+        };
+        let cores = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+        assert_eq!(of(Config::default()), (64, cores));
+        assert_eq!(of(Config { run_slots: Some(9), compute_slots: Some(3), ..Config::default() }), (9, 3));
     }
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 use clawhold_marketplace::index::{Entry, Head, Index, IndexRefused, Roots, Seen, Status};
 use clawhold_marketplace::key::SigningKey;
 use clawhold_store::{IndexRow, SystemTx, Write};
+use clawhold_tenancy::PackageName;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
-use clawhold_tenancy::{Actor, PackageName, TraceId};
 use serde_json::json;
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -277,10 +277,7 @@ impl Host {
             *refused = Some(why.clone());
         }
         tracing::error!(%why, "the index of packages in the database is not believed; what was verified before is used until it expires");
-        self.note_apart(Event {
-            detail: json!({ "why": why }).to_string().into_bytes(),
-            ..event("host.reject_index", Outcome::Denied)
-        });
+        self.note_apart(event("host.reject_index", Outcome::Denied).with(&json!({ "why": why })));
     }
 
     /// Signs the index with this entry, which the transaction has just written. All others are what was verified: whoever has changed one in the
@@ -390,16 +387,7 @@ impl KeptIndex {
 }
 
 fn event(action: &str, outcome: Outcome) -> Event {
-    Event {
-        at_us: now_us(),
-        actor: Actor::Host("index").to_string(),
-        action: action.to_owned(),
-        resource: "market:index".to_owned(),
-        outcome,
-        run: None,
-        trace: TraceId::random(),
-        detail: Vec::new(),
-    }
+    Event::by_host("index", action, "market:index", outcome)
 }
 
 /// `None` for what cannot be read: it is not what was signed.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use clawhold_marketplace::index::Entry;
 use clawhold_store::Telling;
-use clawhold_tenancy::audit::{Chain, Event, Outcome, SealedEvent, now_us};
+use clawhold_tenancy::audit::{Chain, Event, Outcome, SealedEvent};
 use clawhold_tenancy::permit::{Market, ShowPackage};
-use clawhold_tenancy::{Actor, Context, PackageName, Permit, Publisher, Scope, TenantId, TraceId};
+use clawhold_tenancy::{Context, PackageName, Permit, Publisher, Scope, TenantId};
 use semver::Version as Number;
 use serde_json::json;
 
@@ -257,15 +257,8 @@ impl Host {
 }
 
 fn said(telling: &Telling) -> Event {
-    let Telling { package, version, status, advisory, .. } = telling;
-    Event {
-        at_us: now_us(),
-        actor: Actor::Host("market").to_string(),
-        action: format!("package.{status}"),
-        resource: format!("package:{package}@{version}"),
-        outcome: Outcome::Success,
-        run: None,
-        trace: TraceId::random(),
-        detail: json!({ "advisory": advisory, "changed_us": telling.changed_us }).to_string().into_bytes(),
-    }
+    let Telling { package, version, status, advisory, changed_us, .. } = telling;
+    let resource = format!("package:{package}@{version}");
+    Event::by_host("market", &format!("package.{status}"), resource, Outcome::Success)
+        .with(&json!({ "advisory": advisory, "changed_us": changed_us }))
 }

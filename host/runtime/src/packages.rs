@@ -19,8 +19,9 @@ use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::PublishPackage;
 use clawhold_tenancy::quota::Allowance;
 use clawhold_tenancy::run::Reason;
-use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, Publisher, RunLimits, TraceId};
+use clawhold_tenancy::{Context, Digest, PackageName, Permit, Publisher, RunLimits};
 use semver::Version as Number;
+use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -368,16 +369,8 @@ impl Host {
 /// there is what the operator must know.
 pub(crate) async fn note_tampering(store: Store, details: Arc<Details>, mut tampered: UnboundedReceiver<Digest>) {
     while let Some(digest) = tampered.recv().await {
-        let event = Event {
-            at_us: now_us(),
-            actor: Actor::Host("artifacts").to_string(),
-            action: "host.reject_artifact".to_owned(),
-            resource: format!("component:{digest}"),
-            outcome: Outcome::Denied,
-            run: None,
-            trace: TraceId::random(),
-            detail: br#"{"why":"its MAC did not fit; the component was compiled again"}"#.to_vec(),
-        };
+        let event = Event::by_host("artifacts", "host.reject_artifact", format!("component:{digest}"), Outcome::Denied)
+            .with(&json!({ "why": "its MAC did not fit; the component was compiled again" }));
         let noted = async {
             let event = details.seal(Chain::Host, event).await?;
             Ok::<_, SealError>(store.system_write("note a changed artifact").await?.commit(event).await?)

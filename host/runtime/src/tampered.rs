@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
-use clawhold_tenancy::{Actor, TraceId};
+use clawhold_tenancy::audit::{Chain, Event, Outcome};
 use serde_json::json;
 
 use crate::{Host, Problem};
@@ -48,16 +47,7 @@ impl Host {
             return;
         }
         tracing::error!(%resource, %why, "something was changed past the host; it is not used");
-        self.note_apart(Event {
-            at_us: now_us(),
-            actor: Actor::Host("market").to_string(),
-            action: "host.reject_row".to_owned(),
-            resource,
-            outcome: Outcome::Denied,
-            run: None,
-            trace: TraceId::random(),
-            detail: why.to_string().into_bytes(),
-        });
+        self.note_apart(Event::by_host("market", "host.reject_row", resource, Outcome::Denied).with(&why));
     }
 
     /// Writes into the host's chain in a task of its own: whoever finds it may be in the middle of a transaction, and SQLite has one writer.

@@ -11,7 +11,7 @@ use clawhold_store::PutInstall;
 use clawhold_tenancy::audit::{Chain, Event, Outcome, now_us};
 use clawhold_tenancy::keep::Keep;
 use clawhold_tenancy::permit::RollBackInstall;
-use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, SecretName, SkillName, TenantId, TraceId};
+use clawhold_tenancy::{Actor, Context, Digest, PackageName, Permit, SecretName, SkillName, TenantId};
 use semver::Version as Number;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -268,17 +268,7 @@ impl Host {
 }
 
 fn host_event(action: &str, package: &PackageName, detail: &serde_json::Value) -> Event {
-    Event {
-        at_us: now_us(),
-        actor: Actor::Host("channel").to_string(),
-        action: action.to_owned(),
-        resource: format!("package:{package}"),
-        outcome: Outcome::Success,
-        run: None,
-        trace: TraceId::random(),
-        detail: Vec::new(),
-    }
-    .with(detail)
+    Event::by_host("channel", action, format!("package:{package}"), Outcome::Success).with(detail)
 }
 
 /// Looks as long as there is a host.

@@ -83,7 +83,7 @@ pub struct Settings {
     pub artifact_disk_bytes: u64,
     /// Runs at the same time, over all tenants. 64.
     pub slots: u32,
-    /// Runs that compute at the same time. As many as cores.
+    /// Runs that compute at the same time. As many as cores; one less leaves a core to everything else.
     pub permits: u32,
     /// Threads that guests run on. Twice the cores: a guest that waits for the processor must not keep a finished
     /// host call from being noticed.

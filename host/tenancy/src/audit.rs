@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Context, RunId, TenantId, TraceId};
+use crate::{Actor, Context, RunId, TenantId, TraceId};
 
 pub use signed::{BadSignature, PublicKey, SignedHead, SigningKey};
 pub use walk::{Break, Walk};
@@ -120,14 +120,23 @@ impl<D> Event<D> {
 impl Event {
     /// An event by this request's actor, now.
     pub fn by(cx: &Context, action: &str, resource: impl Into<String>, outcome: Outcome) -> Self {
+        Self::now(&cx.actor, cx.trace.clone(), action, resource.into(), outcome)
+    }
+
+    /// An event by a part of the host, which nobody has asked for it, now.
+    pub fn by_host(part: &'static str, action: &str, resource: impl Into<String>, outcome: Outcome) -> Self {
+        Self::now(&Actor::Host(part), TraceId::random(), action, resource.into(), outcome)
+    }
+
+    fn now(actor: &Actor, trace: TraceId, action: &str, resource: String, outcome: Outcome) -> Self {
         Self {
             at_us: now_us(),
-            actor: cx.actor.to_string(),
+            actor: actor.to_string(),
             action: action.to_owned(),
-            resource: resource.into(),
+            resource,
             outcome,
             run: None,
-            trace: cx.trace.clone(),
+            trace,
             detail: Vec::new(),
         }
     }

@@ -34,15 +34,8 @@ struct Figure {
 }
 
 impl Figure {
-    fn sorted(&self) -> Vec<f64> {
-        let mut sorted = self.rounds.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted
-    }
-
     fn print(&self, as_json: bool) {
-        let sorted = self.sorted();
-        let (min, median, max) = (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        let [min, median, max] = spread(&self.rounds);
         if as_json {
             let line = json!({
                 "id": self.id, "name": self.name, "value": rounded(median), "unit": self.unit, "target": self.target,
@@ -51,9 +44,16 @@ impl Figure {
             println!("{line}");
         } else {
             let (id, name, unit, target) = (self.id, self.name, self.unit, self.target);
-            println!("{id:9} {name:74} {median:9.3} {unit:6} ({min:.3} to {max:.3})  target {target}");
+            println!("{id:10} {name:74} {median:9.3} {unit:6} ({min:.3} to {max:.3})  target {target}");
         }
     }
+}
+
+/// Least, median and most.
+fn spread(rounds: &[f64]) -> [f64; 3] {
+    let mut sorted = rounds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    [sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]]
 }
 
 fn rounded(value: f64) -> f64 {
@@ -62,12 +62,13 @@ fn rounded(value: f64) -> f64 {
 
 type Benchmark = (&'static [&'static str], fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHMARKS: [Benchmark; 19] = [
+const BENCHMARKS: [Benchmark; 20] = [
     (&["P1", "P1raw", "P1kept", "P1rawkept", "P1inv"], invoke::measure),
     (&["P1b", "P1bc"], invoke::metering),
     (&["P2", "P2axum", "P2http", "P2axumcpu", "P2httpcpu"], over_http::measure),
     (&["P3", "P3alone", "P3beside", "P3s", "P3salone", "P3sbeside"], neighbour::measure),
-    (&["P3n", "P3nloops", "P3nmemory", "P3nsleep", "P3nslow", "P3nflood"], noise::measure),
+    (&["P3n", "P3nloops", "P3nmemory", "P3nsleep", "P3nslow", "P3nflood", "P3nmachine"], noise::measure),
+    (&["P3nspare"], noise::with_a_core_to_spare),
     (&["P3t", "P3tlight"], shares::measure),
     (&["P4", "P4b", "P4c"], many::measure),
     (&["P5", "P5cold", "P5warm", "P5size"], cold::measure),

@@ -119,11 +119,12 @@ pub(crate) struct Why {
     dry_run: bool,
 }
 
-const COLUMNS: [(&str, &str); 5] = [
+const COLUMNS: [(&str, &str); 6] = [
     ("PACKAGE", "name"),
     ("VERSION", "version"),
     ("STATUS", "status"),
     ("SIGNED", "signed"),
+    ("ASKS", "asks"),
     ("INSTALLED", "installed"),
 ];
 
@@ -190,10 +191,12 @@ impl Market {
     }
 }
 
-/// Packages, and how many of the caller's skills are of each.
+/// Packages, what each asks for, and how many of the caller's skills are of it.
 fn list(out: Output, mut found: Value) {
     if !out.json {
         for one in found["items"].as_array_mut().into_iter().flatten() {
+            one["asks"] = json!(asks(one));
+            one["signed"] = json!(if one["signed"] == json!(true) { "yes" } else { "no" });
             if let (Some(version), Some(count)) = (one["installed"].as_str(), one["installed_skills"].as_u64()) {
                 one["installed"] = json!(format!("{version} ({})", skills(count)));
             }
@@ -203,7 +206,21 @@ fn list(out: Output, mut found: Value) {
 }
 
 fn skills(count: u64) -> String {
-    format!("{count} skill{}", if count == 1 { "" } else { "s" })
+    counted(count, "skill")
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// How much a package asks for; `market show` says what.
+fn asks(package: &Value) -> String {
+    let of = |member: &str| package[member].as_array().map_or(0, |all| all.len() as u64);
+    let hosts = Some(of("hosts")).filter(|count| *count > 0).map(|count| counted(count, "host"));
+    let secrets = Some(of("secrets")).filter(|count| *count > 0).map(|count| counted(count, "secret"));
+    let wasi = (package["wasi"] == json!(true)).then(|| "WASI".to_owned());
+    let all: Vec<String> = [hosts, secrets, wasi].into_iter().flatten().collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
 }
 
 fn grant(package: &PackageName, to: &str) -> String {

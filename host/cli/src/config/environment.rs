@@ -34,6 +34,7 @@ impl Config {
         set(&mut self.limiter.hosts, "CLAWHOLD_LIMITER_HOSTS", environment)?;
         set(&mut self.metrics.tenants, "CLAWHOLD_METRICS_TENANTS", environment)?;
         set(&mut self.run_slots, "CLAWHOLD_RUN_SLOTS", environment)?;
+        set(&mut self.compute_slots, "CLAWHOLD_COMPUTE_SLOTS", environment)?;
         for limit in TABLE {
             let mut value = None;
             set(&mut value, &format!("CLAWHOLD_LIMITS_{}", limit.key.to_uppercase()), environment)?;

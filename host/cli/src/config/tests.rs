@@ -54,6 +54,8 @@ fn hostile_45_a_configuration_with_a_mistake_is_refused_and_the_place_is_named()
     refused("require_pure: sometimes\n", &["line 1"]);
     refused("tenant_quotas:\n  acme-corp:\n    require_pur: true\n", &["require_pur", "line 3", "require_pure"]);
     refused("run_slots: 0\n", &["run_slots"]);
+    refused("compute_slots: 0\n", &["compute_slots", "1 to 1024"]);
+    refused("compute_slots: 1025\n", &["compute_slots", "1 to 1024"]);
     refused("database_connections: 0\n", &["database_connections"]);
     refused("audit:\n  heads_interval_s: 0\n", &["audit.heads_interval_s"]);
     refused("audit:\n  heads_fil: x\n", &["heads_fil", "line 2"]);
