@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clawhold_store::{Token, TokenHash};
 use clawhold_tenancy::audit::now_us;
-use clawhold_tenancy::{Actor, Context, RequestId, Scope, TenantId, TokenId, TraceId};
+use clawhold_tenancy::{Actor, Context, RequestId, Scope, TokenId, TraceId};
 use moka::future::Cache;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -60,7 +60,7 @@ pub(crate) struct Tokens {
 impl Tokens {
     pub(crate) fn new(fresh: Arc<Fresh>) -> Self {
         let believed = Believed(Arc::clone(&fresh));
-        let known = Cache::builder().max_capacity(KEPT).expire_after(believed).support_invalidation_closures().build();
+        let known = Cache::builder().max_capacity(KEPT).expire_after(believed).build();
         Self { known, fresh, failures: Failures::default(), refused: Refused::default(), used: Mutex::default() }
     }
 
@@ -70,17 +70,6 @@ impl Tokens {
 
     pub(crate) fn forget_all(&self) {
         self.known.invalidate_all();
-    }
-
-    /// Forgets a tenant's tokens: its state may be another.
-    pub(crate) fn forget_tenant(&self, tenant: &TenantId) {
-        let scope = Scope::Tenant(tenant.clone());
-        // Whose publishers are this tenant's own is looked up anew, as they are used.
-        let of_it = move |_: &TokenId, seen: &Seen<Token>| {
-            seen.value.as_ref().is_none_or(|token| token.scope == scope || matches!(token.scope, Scope::Publisher(_)))
-        };
-        let asked = self.known.invalidate_entries_if(of_it);
-        debug_assert!(asked.is_ok(), "the cache was built to support this");
     }
 
     /// Notes a use, if the last one that was noted is long ago.

@@ -12,6 +12,7 @@ use clawhold_store::Change;
 use moka::Expiry;
 
 use crate::Host;
+use crate::marks::Mark;
 
 /// While changes are told. 30 s: a change that was lost without the connection being lost ends there.
 const TOLD: Duration = Duration::from_secs(30);
@@ -28,12 +29,14 @@ pub(crate) struct Fresh {
 /// What was read, and before which change the reading began.
 pub(crate) struct Seen<T> {
     pub(crate) value: Option<Arc<T>>,
-    at: u64,
+    /// Where there is no value: under which mark it was looked for.
+    pub(crate) absent: Option<Mark>,
+    pub(crate) at: u64,
 }
 
 impl<T> Clone for Seen<T> {
     fn clone(&self) -> Self {
-        Self { value: self.value.clone(), at: self.at }
+        Self { value: self.value.clone(), absent: self.absent.clone(), at: self.at }
     }
 }
 
@@ -49,7 +52,7 @@ impl Fresh {
     /// To be called before reading; gives what is kept of it.
     pub(crate) fn begin<T>(&self) -> impl FnOnce(Option<Arc<T>>) -> Seen<T> + use<T> {
         let at = self.changes.load(Ordering::SeqCst);
-        move |value| Seen { value, at }
+        move |value| Seen { value, absent: None, at }
     }
 }
 
@@ -105,7 +108,8 @@ pub(crate) async fn listen(host: Weak<Host>, mut changes: clawhold_store::Change
             Change::Tenant(id) => {
                 host.fresh.changes.fetch_add(1, Ordering::SeqCst);
                 if let Ok(id) = id.parse() {
-                    host.auth.forget_tenant(&id);
+                    // Whose tokens and publishers are the tenant's is not looked for: what tenants may is changed by operators.
+                    host.auth.forget_all();
                     host.quotas.forget(&id).await;
                     host.resolved.forget(&id);
                 }

@@ -20,6 +20,7 @@ mod kept;
 mod keys;
 mod leaks;
 mod market;
+mod marks;
 pub mod oci;
 mod packages;
 mod problem;

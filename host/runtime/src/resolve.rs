@@ -19,6 +19,7 @@ use tracing::Instrument;
 use crate::admission::Ticket;
 use crate::authentic::same;
 use crate::fresh::{Believed, Fresh, Seen};
+use crate::marks::{Mark, Marks};
 use crate::packages::payer_of;
 use crate::{Host, Problem};
 
@@ -32,6 +33,8 @@ type Key = (TenantId, SkillName);
 pub(crate) struct Resolved {
     ready: Cache<Key, Seen<Ready>>,
     fresh: Arc<Fresh>,
+    of_tenants: Marks<TenantId>,
+    of_packages: Marks<PackageName>,
     packages: Cache<Digest, Arc<Specs>>,
 }
 
@@ -47,6 +50,8 @@ pub(crate) struct Ready {
     pub(crate) component: Arc<Skill<RunHost>>,
     specs: Arc<Specs>,
     skill: SkillName,
+    /// Its tenant's and its package's.
+    marks: [Mark; 2],
 }
 
 /// The compiled schemas of a package's skills: input and output.
@@ -65,34 +70,40 @@ impl Ready {
 impl Resolved {
     pub(crate) fn new(fresh: Arc<Fresh>) -> Self {
         let believed = Believed(Arc::clone(&fresh));
-        let ready = Cache::builder().max_capacity(KEPT).expire_after(believed).support_invalidation_closures().build();
-        Self { ready, fresh, packages: Cache::new(PACKAGES) }
+        let ready = Cache::builder().max_capacity(KEPT).expire_after(believed).build();
+        let (of_tenants, of_packages) = (Marks::new(), Marks::new());
+        Self { ready, fresh, of_tenants, of_packages, packages: Cache::new(PACKAGES) }
+    }
+
+    /// What is kept, and has not been forgotten since.
+    async fn kept(&self, key: &Key) -> Option<Seen<Ready>> {
+        self.ready.get(key).await.filter(|seen| !is_forgotten(seen))
     }
 
     /// A skill that is known to be ready.
     pub(crate) async fn known(&self, tenant: &TenantId, skill: &SkillName) -> Option<Arc<Ready>> {
-        self.ready.get(&(tenant.clone(), skill.clone())).await?.value
+        self.kept(&(tenant.clone(), skill.clone())).await?.value
     }
 
     /// Forgets what is known of a package's installs, whoever's.
     pub(crate) fn forget_package(&self, package: &PackageName) {
-        let package = package.clone();
-        let is_of =
-            move |_: &Key, seen: &Seen<Ready>| seen.value.as_ref().is_some_and(|ready| ready.package == package);
-        let asked = self.ready.invalidate_entries_if(is_of);
-        debug_assert!(asked.is_ok(), "the cache was built to support this");
+        self.of_packages.forget(package);
     }
 
     pub(crate) fn forget_all(&self) {
         self.ready.invalidate_all();
     }
 
-    /// Forgets all that is known of a tenant's installs. A look-up that began before may still put back what it
-    /// found, and that is believed for a second.
+    /// Forgets all that is known of a tenant's installs, and what look-ups that are under way find.
     pub(crate) fn forget(&self, tenant: &TenantId) {
-        let tenant = tenant.clone();
-        let asked = self.ready.invalidate_entries_if(move |(of, _), _| *of == tenant);
-        debug_assert!(asked.is_ok(), "the cache was built to support this");
+        self.of_tenants.forget(tenant);
+    }
+}
+
+fn is_forgotten(seen: &Seen<Ready>) -> bool {
+    match &seen.value {
+        Some(ready) => ready.marks.iter().any(Mark::is_forgotten),
+        None => seen.absent.as_ref().is_some_and(Mark::is_forgotten),
     }
 }
 
@@ -111,7 +122,7 @@ impl Host {
         skill: &SkillName,
         deadline: Instant,
     ) -> Result<(Ticket, Arc<Ready>), Problem> {
-        if let Some(known) = self.resolved.ready.get(&(tenant.clone(), skill.clone())).await {
+        if let Some(known) = self.resolved.kept(&(tenant.clone(), skill.clone())).await {
             return Ok((ticket, known.value.ok_or(Problem::NotFound("skill"))?));
         }
         let (host, tenant, skill) = (Arc::clone(self), tenant.clone(), skill.clone());
@@ -129,15 +140,17 @@ impl Host {
     /// What runs when this tenant calls this skill.
     pub(crate) async fn resolve(&self, tenant: &TenantId, skill: &SkillName) -> Result<Arc<Ready>, Problem> {
         let key = (tenant.clone(), skill.clone());
-        if let Some(known) = self.resolved.ready.get(&key).await {
+        if let Some(known) = self.resolved.kept(&key).await {
             return known.value.ok_or(Problem::NotFound("skill"));
         }
-        // Boxed: the rare way must not make every call's future large.
-        let look_up = Box::pin(async {
-            let seen = self.resolved.fresh.begin();
-            self.look_up(tenant, skill).await.map(seen)
-        });
-        let found = self.resolved.ready.try_get_with(key, look_up).await;
+        // Nothing is there, or what is there is forgotten.
+        self.resolved.ready.invalidate(&key).await;
+        let mut found = self.looked_up(&key).await;
+        if found.as_ref().is_ok_and(is_forgotten) {
+            // It was begun by somebody else, perhaps before this call. The next one is not.
+            self.resolved.ready.invalidate(&key).await;
+            found = self.looked_up(&key).await;
+        }
         let found = found.map_err(|shared: Arc<Problem>| match &*shared {
             Problem::Unavailable(why) => Problem::Unavailable(why.clone()),
             Problem::Changed => Problem::Changed,
@@ -148,11 +161,25 @@ impl Host {
         found.value.ok_or(Problem::NotFound("skill"))
     }
 
-    async fn look_up(&self, tenant: &TenantId, skill: &SkillName) -> Result<Option<Arc<Ready>>, Problem> {
+    /// What one look-up finds for all that ask for the same at a time.
+    async fn looked_up(&self, key: &Key) -> Result<Seen<Ready>, Arc<Problem>> {
+        // Boxed: the rare way must not make every call's future large.
+        let look_up = Box::pin(async {
+            let (seen, mark) = (self.resolved.fresh.begin(), self.resolved.of_tenants.take(&key.0));
+            let found = self.look_up(&key.0, &key.1, mark.clone()).await?;
+            let absent = found.is_none().then_some(mark);
+            Ok(Seen { absent, ..seen(found) })
+        });
+        self.resolved.ready.try_get_with(key.clone(), look_up).await
+    }
+
+    async fn look_up(&self, tenant: &TenantId, skill: &SkillName, mark: Mark) -> Result<Option<Arc<Ready>>, Problem> {
         let Some(install) = self.store.tenant(tenant).await?.install_of_skill(skill).await? else {
             return Ok(None);
         };
         let put = install.put;
+        // Before the index is looked at: what becomes of the package from now on forgets what is found here.
+        let marks = [mark, self.resolved.of_packages.take(&put.package)];
         self.require_good(tenant, &put).await?;
         let specs = self.specs(&put.package, &put.version, put.digest).await?;
         if !specs.0.contains_key(skill) {
@@ -187,6 +214,7 @@ impl Host {
             component,
             specs,
             skill: skill.clone(),
+            marks,
         })))
     }
 

@@ -2,6 +2,8 @@
 
 mod import;
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 use clawhold_tenancy::PackageName;
 use serde_json::{Value, json};
@@ -119,14 +121,8 @@ pub(crate) struct Why {
     dry_run: bool,
 }
 
-const COLUMNS: [(&str, &str); 6] = [
-    ("PACKAGE", "name"),
-    ("VERSION", "version"),
-    ("STATUS", "status"),
-    ("SIGNED", "signed"),
-    ("ASKS", "asks"),
-    ("INSTALLED", "installed"),
-];
+const COLUMNS: [(&str, &str); 5] =
+    [("PACKAGE", "name"), ("VERSION", "version"), ("STATUS", "status"), ("ASKS", "asks"), ("INSTALLED", "installed")];
 
 impl Market {
     pub(crate) fn run(self, client: &Client, out: Output) -> Result<(), Failure> {
@@ -196,7 +192,10 @@ fn list(out: Output, mut found: Value) {
     if !out.json {
         for one in found["items"].as_array_mut().into_iter().flatten() {
             one["asks"] = json!(asks(one));
-            one["signed"] = json!(if one["signed"] == json!(true) { "yes" } else { "no" });
+            // What is signed is the rule, and a line has 80 columns.
+            if one["signed"] == json!(false) {
+                one["status"] = json!(format!("{}, not signed", cell(&one["status"])));
+            }
             if let (Some(version), Some(count)) = (one["installed"].as_str(), one["installed_skills"].as_u64()) {
                 one["installed"] = json!(format!("{version} ({})", skills(count)));
             }
@@ -215,7 +214,11 @@ fn counted(count: u64, what: &str) -> String {
 
 /// How much a package asks for; `market show` says what.
 fn asks(package: &Value) -> String {
-    let of = |member: &str| package[member].as_array().map_or(0, |all| all.len() as u64);
+    // A host stands there once for each `[[http]]`.
+    let of = |member: &str| {
+        let all = package[member].as_array().into_iter().flatten().map(cell);
+        all.collect::<BTreeSet<_>>().len() as u64
+    };
     let hosts = Some(of("hosts")).filter(|count| *count > 0).map(|count| counted(count, "host"));
     let secrets = Some(of("secrets")).filter(|count| *count > 0).map(|count| counted(count, "secret"));
     let wasi = (package["wasi"] == json!(true)).then(|| "WASI".to_owned());
@@ -270,5 +273,21 @@ fn print_version(p: &Value) {
             let required = if is_required { "required" } else { "" };
             println!("  {}  {}  {required}", plain(name), cell(&property["description"]));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_asked_for_twice_counts_once() {
+        let asked = |hosts: Value, secrets: Value, wasi: bool| {
+            asks(&json!({ "hosts": hosts, "secrets": secrets, "wasi": wasi }))
+        };
+        assert_eq!(asked(json!([]), json!([]), false), "nothing");
+        assert_eq!(asked(json!(["a.example", "a.example"]), json!([]), false), "1 host");
+        assert_eq!(asked(json!(["a.example", "b.example"]), json!(["token"]), true), "2 hosts, 1 secret, WASI");
+        assert_eq!(asked(json!([]), json!(["a", "b"]), false), "2 secrets");
     }
 }
