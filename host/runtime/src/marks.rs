@@ -1,8 +1,9 @@
 //! What was read of something, and whether it has been forgotten since.
 //!
-//! A cache that is asked to drop entries by a rule does so as it gets to them, and one that is written in that moment may stay (moka's
-//! `invalidate_entries_if`, whose housekeeping can take a rule for done before it has seen the newest entry). What a tenant has
-//! installed must not be believed after it was changed, so each entry carries a mark of its owner, and is looked at with it.
+//! A cache can drop what it has, and not what a look-up that is under way will put there: begun before a change, it would bring back
+//! what was installed before, and calls that came after the change would wait for it and get that. Dropping by a rule has a hole of
+//! its own besides: moka's housekeeping can take a rule for done before it has seen the newest entry. So whatever is read carries a
+//! mark of its owner that was taken before reading, and is looked at with it.
 
 use std::collections::HashMap;
 use std::hash::Hash;

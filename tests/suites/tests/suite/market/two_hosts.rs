@@ -31,6 +31,37 @@ impl TestHost {
     }
 }
 
+/// The table that components' code is read from, which nobody can read meanwhile.
+struct Held<'t> {
+    test: &'t TestHost,
+    holder: AnyConnection,
+    watcher: AnyConnection,
+}
+
+impl<'t> Held<'t> {
+    fn components(test: &'t TestHost) -> Self {
+        let superuser = test.postgres.as_ref().unwrap().superuser.clone();
+        let connect = || test.runtime.block_on(AnyConnection::connect(&superuser)).unwrap();
+        let mut held = Self { test, holder: connect(), watcher: connect() };
+        held.run("BEGIN; LOCK TABLE components IN ACCESS EXCLUSIVE MODE");
+        held
+    }
+
+    fn somebody_waits(&mut self) -> bool {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'components'::regclass";
+        let count = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut self.watcher);
+        self.test.runtime.block_on(count).unwrap() > 0
+    }
+
+    fn let_go(&mut self) {
+        self.run("ROLLBACK");
+    }
+
+    fn run(&mut self, statement: &'static str) {
+        self.test.runtime.block_on(sqlx::raw_sql(statement).execute(&mut self.holder)).unwrap();
+    }
+}
+
 /// Calls until a call is answered as it should be from now on: none that begins after a second is answered otherwise.
 #[track_caller]
 fn within_a_second(what: &str, mut call: impl FnMut() -> Value, is: &Value) {
@@ -118,34 +149,45 @@ fn hostile_31_what_is_quarantined_while_it_is_being_made_ready_does_not_run() {
     one.publishes(&package("northwind/crm", "1.0.0", "")).ok();
     put(&one, "acme-corp", &acme, "northwind/crm", &json!({})).ok();
     assert_eq!(one.invoke("acme-corp", &acme, "guest.crm", &json!({})).status, 200);
-    let superuser = one.postgres.as_ref().unwrap().superuser.clone();
-    let connect = || one.runtime.block_on(AnyConnection::connect(&superuser)).unwrap();
-    let (mut holder, mut watcher) = (connect(), connect());
-    let run = |connection: &mut AnyConnection, statement: &'static str| {
-        one.runtime.block_on(async { sqlx::raw_sql(statement).execute(connection).await.unwrap() });
-    };
     // The other node has no code of it yet, and reads it from here.
-    run(&mut holder, "BEGIN; LOCK TABLE components IN ACCESS EXCLUSIVE MODE");
+    let mut held = Held::components(&one);
     std::thread::scope(|scope| {
         let called = scope.spawn(|| other.invoke("acme-corp", &acme, "guest.crm", &json!({})));
-        let mut waits = || {
-            let count = sqlx::query_scalar::<_, i64>(
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'components'::regclass",
-            );
-            one.runtime.block_on(count.fetch_one(&mut watcher)).unwrap() > 0
-        };
-        assert!(becomes(&mut waits), "nothing is being made ready");
+        assert!(becomes(|| held.somebody_waits()), "nothing is being made ready");
         one.becomes(&one.operator, "northwind/crm", "1.0.0", "quarantined").ok();
         let status = || {
             let listed = other.get("/v1/market/packages/northwind/crm/versions", &other.operator).ok();
             listed["items"][0]["status"].clone()
         };
         assert!(becomes(|| status() == "quarantined"));
-        run(&mut holder, "ROLLBACK");
+        held.let_go();
         let refused = called.join().unwrap();
         assert_eq!(refused.status, 403, "{}", refused.body);
         assert!(refused.body["detail"].as_str().unwrap().contains("is quarantined"), "{}", refused.body);
     });
+}
+
+#[test]
+fn a_version_that_was_being_made_ready_does_not_run_after_another_is_installed() {
+    let (one, other, acme) = two();
+    for version in ["1.0.0", "1.1.0"] {
+        one.publishes(&package("northwind/crm", version, "")).ok();
+    }
+    let ran = || other.invoke("acme-corp", &acme, "guest.crm", &json!({})).body["run"]["version"].clone();
+    put(&other, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.0.0" })).ok();
+    assert_eq!(ran(), "1.0.0");
+    let mut held = Held::components(&one);
+    put(&other, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.1.0" })).ok();
+    assert!(becomes(|| held.somebody_waits()), "nothing is being made ready");
+    put(&other, "acme-corp", &acme, "northwind/crm", &json!({ "version": "1.0.0" })).ok();
+    std::thread::scope(|scope| {
+        let called = scope.spawn(ran);
+        // Time to find the look-up that is under way.
+        std::thread::sleep(Duration::from_millis(200));
+        held.let_go();
+        assert_eq!(called.join().unwrap(), "1.0.0");
+    });
+    assert_eq!(ran(), "1.0.0", "what was found meanwhile is not kept");
 }
 
 #[test]
