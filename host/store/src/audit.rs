@@ -7,15 +7,17 @@
 //! off *and* its head set back, or that all of it was rewritten: compare [`Verified`](Verification::Verified)'s head
 //! with one kept elsewhere.
 
+use clawhold_tenancy::TenantId;
 use clawhold_tenancy::audit::{Break, Event, HOST_CHAIN, Head, Sealed, SealedEvent, Walk};
+use clawhold_tenancy::run::Record;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use crate::bulk::{Bulk, ROWS};
+use crate::bulk::{Bound, Bulk, ROWS};
 use crate::driver::Kind;
 use crate::error::failed;
 use crate::fields::Fields;
-use crate::{StoreError, SystemTx, TenantTx};
+use crate::{StoreError, SystemTx, TenantTx, runs};
 
 /// Entries that a verification holds in memory at a time. 500: each is bounded by what a run may write.
 const PAGE: u32 = 500;
@@ -142,6 +144,62 @@ struct Row<'a> {
     head: Head,
 }
 
+impl Row<'_> {
+    /// Binds the columns of one row of [`INSERT`].
+    fn bind(&self, query: Bound) -> Bound {
+        let Self { chain, event, prev_hash, head } = self;
+        query
+            .bind(*chain)
+            .bind(head.seq)
+            .bind(event.at_us)
+            .bind(event.actor.as_str())
+            .bind(event.action.as_str())
+            .bind(event.resource.as_str())
+            .bind(event.outcome.as_str())
+            .bind(event.run.map(|run| run.to_string()))
+            .bind(event.trace.as_str())
+            .bind(event.detail.bytes())
+            .bind(prev_hash.to_vec())
+            .bind(head.hash.to_vec())
+    }
+}
+
+fn bind_head(query: Bound, chain: &str, head: &Head) -> Bound {
+    query.bind(chain).bind(head.seq).bind(head.hash.to_vec())
+}
+
+/// Entries that share a hand-over with another statement. 4: a usual call leaves one or two, and each number has a text of its own,
+/// of which the connection keeps a hundred.
+const FEW: usize = 4;
+
+/// Writes one run's record and appends what it leaves to the tenant's chain, on SQLite: what [`runs::insert`] and [`append`] do, in
+/// two hand-overs to the connection's thread instead of four. Each of them wakes a thread and is woken by it, which is most of a
+/// commit's time while runs keep every core busy.
+///
+/// `None`, and nothing written, on PostgreSQL, and if there are more events than that, or none.
+pub(crate) async fn append_run(
+    connection: &mut AnyConnection,
+    (tenant, record): (&TenantId, &Record),
+    events: &[SealedEvent],
+) -> Result<Option<Head>, StoreError> {
+    if Kind::of(connection) != Kind::Sqlite || !(1..=FEW).contains(&events.len()) {
+        return Ok(None);
+    }
+    let chain = tenant.as_str();
+    let query = bind_head(runs::bind(runs::INSERT.and(1, &LOCK, 1), tenant, record), chain, &Head::EMPTY);
+    let locked = query.fetch_all(&mut *connection).await.map_err(failed("write a run and lock its audit chain"))?;
+    let mut head = head_from(locked.first().ok_or_else(|| StoreError::corrupt("chain_heads", "a head is not there"))?)?;
+    let mut query = INSERT.and(events.len(), &MOVE, 1);
+    for event in events {
+        let next = head.after(chain, event);
+        query = Row { chain, event, prev_hash: head.hash, head: next }.bind(query);
+        head = next;
+    }
+    let query = bind_head(query, chain, &head);
+    query.execute(&mut *connection).await.map_err(failed("append audit entries and move the chain's head"))?;
+    Ok(Some(head))
+}
+
 // The update that changes nothing takes the row's lock on either database, and makes the row if it is the first.
 static LOCK: Bulk = Bulk::new(
     "INSERT INTO chain_heads (tenant_id, seq, hash) VALUES",
@@ -165,7 +223,7 @@ async fn lock(connection: &mut AnyConnection, chains: &[(&str, Vec<&SealedEvent>
     for chunk in chains.chunks(ROWS) {
         let mut query = LOCK.query(Kind::of(connection), chunk.len());
         for (chain, _) in chunk {
-            query = query.bind(*chain).bind(Head::EMPTY.seq).bind(Head::EMPTY.hash.to_vec());
+            query = bind_head(query, chain, &Head::EMPTY);
         }
         let rows = query.fetch_all(&mut *connection).await.map_err(failed("lock an audit chain"))?;
         // No database promises that rows come back in the order in which they went.
@@ -184,20 +242,8 @@ async fn lock(connection: &mut AnyConnection, chains: &[(&str, Vec<&SealedEvent>
 async fn insert(connection: &mut AnyConnection, rows: &[Row<'_>]) -> Result<(), StoreError> {
     for chunk in rows.chunks(ROWS) {
         let mut query = INSERT.query(Kind::of(connection), chunk.len());
-        for Row { chain, event, prev_hash, head } in chunk {
-            query = query
-                .bind(*chain)
-                .bind(head.seq)
-                .bind(event.at_us)
-                .bind(event.actor.as_str())
-                .bind(event.action.as_str())
-                .bind(event.resource.as_str())
-                .bind(event.outcome.as_str())
-                .bind(event.run.map(|run| run.to_string()))
-                .bind(event.trace.as_str())
-                .bind(event.detail.bytes())
-                .bind(prev_hash.to_vec())
-                .bind(head.hash.to_vec());
+        for row in chunk {
+            query = row.bind(query);
         }
         query.execute(&mut *connection).await.map_err(failed("append an audit entry"))?;
     }
@@ -213,7 +259,7 @@ async fn move_heads(
     for chunk in moved.chunks(ROWS) {
         let mut query = MOVE.query(Kind::of(connection), chunk.len());
         for (chain, head) in chunk {
-            query = query.bind(*chain).bind(head.seq).bind(head.hash.to_vec());
+            query = bind_head(query, chain, head);
         }
         query.execute(&mut *connection).await.map_err(failed("move an audit chain's head"))?;
     }

@@ -23,6 +23,9 @@ use sqlx::{Any, AssertSqlSafe};
 
 use crate::driver::Kind;
 
+/// A statement with its values.
+pub(crate) type Bound = Query<'static, Any, AnyArguments>;
+
 /// Rows of one statement. 16: the hand-over is then a tenth of the work, and all texts of all bulk statements fit into
 /// the connection's cache of 100 prepared ones.
 pub(crate) const ROWS: usize = 16;
@@ -43,10 +46,19 @@ impl Bulk {
     }
 
     /// The statement for so many rows, 1 to [`ROWS`]; bind the columns of one row after the other.
-    pub(crate) fn query(&self, kind: Kind, rows: usize) -> Query<'static, Any, AnyArguments> {
+    pub(crate) fn query(&self, kind: Kind, rows: usize) -> Bound {
         let text = self.texts[kind as usize][rows - 1].get_or_init(|| self.text(kind, rows).into());
         // Made of literals and placeholders.
         sqlx::query(AssertSqlSafe(Arc::clone(text)))
+    }
+
+    /// This statement and then another, in one hand-over: bind the rows of this one, and then those of the other. Its texts are as
+    /// many as there are pairs of numbers of rows, of which the connection should not see more than a few. Not on PostgreSQL, which
+    /// takes one statement at a time.
+    pub(crate) fn and(&self, rows: usize, other: &Self, rows_of_other: usize) -> Bound {
+        let text = [self.text(Kind::Sqlite, rows), other.text(Kind::Sqlite, rows_of_other)].join("; ");
+        // Made of literals and placeholders.
+        sqlx::query(AssertSqlSafe(text))
     }
 
     fn text(&self, kind: Kind, rows: usize) -> String {

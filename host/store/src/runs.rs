@@ -5,7 +5,7 @@ use clawhold_tenancy::{RunId, TenantId};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use crate::bulk::{Bulk, ROWS};
+use crate::bulk::{Bound, Bulk, ROWS};
 use crate::driver::Kind;
 use crate::error::failed;
 use crate::fields::{Fields, integer, json};
@@ -47,7 +47,7 @@ impl TenantTx<Write> {
     }
 }
 
-static INSERT: Bulk = Bulk::new(
+pub(crate) static INSERT: Bulk = Bulk::new(
     "INSERT INTO runs (tenant_id, id, skill, package, version, digest, caller, started_us, reason, message, fuel, \
      memory_bytes, host_calls, duration_us, egress, secrets, policy_version, log, log_dropped, leaks) VALUES",
     20,
@@ -58,31 +58,36 @@ pub(crate) async fn insert(connection: &mut AnyConnection, records: &[(&TenantId
     for chunk in records.chunks(ROWS) {
         let mut query = INSERT.query(Kind::of(connection), chunk.len());
         for (tenant, record) in chunk {
-            query = query
-                .bind(tenant.as_str())
-                .bind(record.id.to_string())
-                .bind(record.skill.as_str())
-                .bind(record.package.as_str())
-                .bind(record.version.as_str())
-                .bind(record.digest.to_string())
-                .bind(record.caller.as_str())
-                .bind(record.started_us)
-                .bind(record.reason.as_str())
-                .bind(record.message.as_str())
-                .bind(integer(record.usage.fuel))
-                .bind(integer(record.usage.memory_bytes))
-                .bind(i64::from(record.usage.host_calls))
-                .bind(integer(record.usage.duration_us))
-                .bind(json(&record.egress))
-                .bind(json(&record.secrets))
-                .bind(record.policy_version)
-                .bind(json(&record.log))
-                .bind(integer(record.log_dropped))
-                .bind(json(&record.leaks));
+            query = bind(query, tenant, record);
         }
         query.execute(&mut *connection).await.map_err(failed("write a run"))?;
     }
     Ok(())
+}
+
+/// Binds the columns of one row of [`INSERT`].
+pub(crate) fn bind(query: Bound, tenant: &TenantId, record: &Record) -> Bound {
+    query
+        .bind(tenant.as_str())
+        .bind(record.id.to_string())
+        .bind(record.skill.as_str())
+        .bind(record.package.as_str())
+        .bind(record.version.as_str())
+        .bind(record.digest.to_string())
+        .bind(record.caller.as_str())
+        .bind(record.started_us)
+        .bind(record.reason.as_str())
+        .bind(record.message.as_str())
+        .bind(integer(record.usage.fuel))
+        .bind(integer(record.usage.memory_bytes))
+        .bind(i64::from(record.usage.host_calls))
+        .bind(integer(record.usage.duration_us))
+        .bind(json(&record.egress))
+        .bind(json(&record.secrets))
+        .bind(record.policy_version)
+        .bind(json(&record.log))
+        .bind(integer(record.log_dropped))
+        .bind(json(&record.leaks))
 }
 
 fn parse(row: &AnyRow) -> Result<Record, StoreError> {

@@ -53,6 +53,28 @@ pub(crate) async fn a_group_shares_one_transaction(store: &Store) {
     assert_eq!(entries(store, &acme).await, 100);
 }
 
+/// A run that is written alone takes another way to the database than a group does, and one with many entries that of a group.
+pub(crate) async fn each_number_of_entries_is_written_whole(store: &Store) {
+    let acme = tenant(store, "acme-corp").await;
+    let writer = RunWriter::start(store.clone());
+    let mut written = Vec::new();
+    for count in [0, 1, 2, 4, 5, 20, 1] {
+        let run = record();
+        let actions: Vec<String> = (0..count).map(|n| format!("x.y{}of{count}", n + 1)).collect();
+        let events = actions.iter().map(|action| event(action)).collect();
+        writer.append(acme.clone(), Some(run.clone()), events, None).await.unwrap();
+        let mut tx = store.tenant(&acme).await.unwrap();
+        let kept = tx.run(&run.id).await.unwrap().unwrap();
+        assert_eq!(format!("{kept:?}"), format!("{run:?}"));
+        written.extend(actions);
+    }
+    assert_eq!(entries(store, &acme).await, 33);
+    let mut tx = store.tenant(&acme).await.unwrap();
+    let kept = tx.audit_after(0, 100).await.unwrap();
+    let kept: Vec<_> = kept.iter().map(|entry| entry.event.action.as_str()).collect();
+    assert_eq!(kept, written);
+}
+
 /// Two hosts began a call with one key at the same time, and both guests ran.
 pub(crate) async fn a_run_whose_key_another_host_took_is_recorded_without_its_answer(store: &Store) {
     let acme = tenant(store, "acme-corp").await;

@@ -60,6 +60,7 @@ on_each_database![
     chains::concurrent_appends_make_unbroken_chains,
     chains::a_long_chain_is_verified_page_by_page,
     group_commit::a_group_shares_one_transaction,
+    group_commit::each_number_of_entries_is_written_whole,
     group_commit::a_run_whose_key_another_host_took_is_recorded_without_its_answer,
     group_commit::a_bad_append_does_not_take_its_neighbours_along,
     group_commit::closing_writes_what_was_taken,
