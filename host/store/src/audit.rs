@@ -13,7 +13,7 @@ use clawhold_tenancy::run::Record;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use crate::bulk::{Bound, Bulk, ROWS};
+use crate::bulk::{Bound, Bulk, Pair, ROWS};
 use crate::driver::Kind;
 use crate::error::failed;
 use crate::fields::Fields;
@@ -125,11 +125,7 @@ pub(crate) async fn append_all(
     let mut heads = lock(connection, chains).await?;
     let mut rows = Vec::with_capacity(chains.iter().map(|(_, events)| events.len()).sum());
     for ((chain, events), head) in chains.iter().zip(&mut heads) {
-        for event in events {
-            let next = head.after(chain, event);
-            rows.push(Row { chain, event, prev_hash: head.hash, head: next });
-            *head = next;
-        }
+        rows.extend(events.iter().map(|event| Row::next(chain, head, event)));
     }
     insert(connection, &rows).await?;
     move_heads(connection, chains, &heads).await?;
@@ -144,7 +140,14 @@ struct Row<'a> {
     head: Head,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// The event in the place behind `head`, which moves on to it.
+    fn next(chain: &'a str, head: &mut Head, event: &'a SealedEvent) -> Self {
+        let prev_hash = head.hash;
+        *head = head.after(chain, event);
+        Self { chain, event, prev_hash, head: *head }
+    }
+
     /// Binds the columns of one row of [`INSERT`].
     fn bind(&self, query: Bound) -> Bound {
         let Self { chain, event, prev_hash, head } = self;
@@ -168,37 +171,35 @@ fn bind_head(query: Bound, chain: &str, head: &Head) -> Bound {
     query.bind(chain).bind(head.seq).bind(head.hash.to_vec())
 }
 
-/// Entries that share a hand-over with another statement. 4: a usual call leaves one or two, and each number has a text of its own,
-/// of which the connection keeps a hundred.
-const FEW: usize = 4;
-
 /// Writes one run's record and appends what it leaves to the tenant's chain, on SQLite: what [`runs::insert`] and [`append`] do, in
 /// two hand-overs to the connection's thread instead of four. Each of them wakes a thread and is woken by it, which is most of a
 /// commit's time while runs keep every core busy.
 ///
-/// `None`, and nothing written, on PostgreSQL, and if there are more events than that, or none.
+/// `None`, and nothing written, on PostgreSQL, and if there are more events than a usual call leaves, or none.
 pub(crate) async fn append_run(
     connection: &mut AnyConnection,
     (tenant, record): (&TenantId, &Record),
     events: &[SealedEvent],
 ) -> Result<Option<Head>, StoreError> {
-    if Kind::of(connection) != Kind::Sqlite || !(1..=FEW).contains(&events.len()) {
+    if Kind::of(connection) != Kind::Sqlite {
         return Ok(None);
     }
+    let (Some(write), Some(append)) = (WRITE_AND_LOCK.query(1), APPEND_AND_MOVE.query(events.len())) else {
+        return Ok(None);
+    };
     let chain = tenant.as_str();
-    let query = bind_head(runs::bind(runs::INSERT.and(1, &LOCK, 1), tenant, record), chain, &Head::EMPTY);
-    let locked = query.fetch_all(&mut *connection).await.map_err(failed("write a run and lock its audit chain"))?;
+    let write = bind_head(runs::bind(write, tenant, record), chain, &Head::EMPTY);
+    let locked = write.fetch_all(&mut *connection).await.map_err(failed("write a run and lock its audit chain"))?;
     let mut head = head_from(locked.first().ok_or_else(|| StoreError::corrupt("chain_heads", "a head is not there"))?)?;
-    let mut query = INSERT.and(events.len(), &MOVE, 1);
-    for event in events {
-        let next = head.after(chain, event);
-        query = Row { chain, event, prev_hash: head.hash, head: next }.bind(query);
-        head = next;
-    }
-    let query = bind_head(query, chain, &head);
-    query.execute(&mut *connection).await.map_err(failed("append audit entries and move the chain's head"))?;
+    let append = events.iter().fold(append, |append, event| Row::next(chain, &mut head, event).bind(append));
+    let append = bind_head(append, chain, &head);
+    append.execute(&mut *connection).await.map_err(failed("append audit entries and move the chain's head"))?;
     Ok(Some(head))
 }
+
+static WRITE_AND_LOCK: Pair<1> = Pair::new(&runs::INSERT, &LOCK);
+// A usual call leaves one or two entries. Each number has a text of its own, of which a connection keeps a hundred.
+static APPEND_AND_MOVE: Pair<4> = Pair::new(&INSERT, &MOVE);
 
 // The update that changes nothing takes the row's lock on either database, and makes the row if it is the first.
 static LOCK: Bulk = Bulk::new(

@@ -52,15 +52,6 @@ impl Bulk {
         sqlx::query(AssertSqlSafe(Arc::clone(text)))
     }
 
-    /// This statement and then another, in one hand-over: bind the rows of this one, and then those of the other. Its texts are as
-    /// many as there are pairs of numbers of rows, of which the connection should not see more than a few. Not on PostgreSQL, which
-    /// takes one statement at a time.
-    pub(crate) fn and(&self, rows: usize, other: &Self, rows_of_other: usize) -> Bound {
-        let text = [self.text(Kind::Sqlite, rows), other.text(Kind::Sqlite, rows_of_other)].join("; ");
-        // Made of literals and placeholders.
-        sqlx::query(AssertSqlSafe(text))
-    }
-
     fn text(&self, kind: Kind, rows: usize) -> String {
         let mut text = self.before.to_owned();
         for number in 0..rows * self.columns {
@@ -75,8 +66,34 @@ impl Bulk {
     }
 }
 
+/// Rows of one table and then one row of another, in a single hand-over to SQLite; PostgreSQL takes one statement at a time.
+pub(crate) struct Pair<const MOST: usize> {
+    rows: &'static Bulk,
+    then: &'static Bulk,
+    /// By the number of rows, less one.
+    texts: [OnceLock<Arc<str>>; MOST],
+}
+
+impl<const MOST: usize> Pair<MOST> {
+    /// Up to `MOST` rows of the first.
+    pub(crate) const fn new(rows: &'static Bulk, then: &'static Bulk) -> Self {
+        Self { rows, then, texts: [const { OnceLock::new() }; MOST] }
+    }
+
+    /// Both statements; bind the columns of one row after the other, and then those of the second one's. `None` if they are not
+    /// 1 to `MOST` rows.
+    pub(crate) fn query(&'static self, rows: usize) -> Option<Bound> {
+        let text = self.texts.get(rows.checked_sub(1)?)?;
+        let both = || [self.rows.text(Kind::Sqlite, rows), self.then.text(Kind::Sqlite, 1)].join("; ").into();
+        // Made of literals and placeholders.
+        Some(sqlx::query(AssertSqlSafe(Arc::clone(text.get_or_init(both)))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use sqlx::Execute as _;
+
     use super::*;
 
     #[test]
@@ -85,5 +102,17 @@ mod tests {
         assert_eq!(bulk.text(Kind::Sqlite, 1), "INSERT INTO t (a, b) VALUES (?, ?) RETURNING a");
         assert_eq!(bulk.text(Kind::Sqlite, 3), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?), (?, ?) RETURNING a");
         assert_eq!(bulk.text(Kind::Postgres, 2), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) RETURNING a");
+    }
+
+    #[test]
+    fn a_pair_is_one_text_for_as_many_rows_as_it_takes() {
+        static ROWS: Bulk = Bulk::new("INSERT INTO t (a, b) VALUES", 2, "");
+        static THEN: Bulk = Bulk::new("INSERT INTO u (c) VALUES", 1, "RETURNING c");
+        static PAIR: Pair<2> = Pair::new(&ROWS, &THEN);
+        let text = |rows| PAIR.query(rows).map(|query| query.sql().as_str().to_owned());
+        assert_eq!(text(0), None);
+        let two = "INSERT INTO t (a, b) VALUES (?, ?), (?, ?) ; INSERT INTO u (c) VALUES (?) RETURNING c";
+        assert_eq!(text(2).as_deref(), Some(two));
+        assert_eq!(text(3), None);
     }
 }

@@ -148,7 +148,7 @@ fn what_is_explained_is_what_happens_and_who_is_denied_connects_to_nothing() {
         Arc::new(Egress::new(settings).unwrap())
     });
     let seen_by: std::cell::RefCell<BTreeMap<&str, usize>> = std::cell::RefCell::default();
-    // The rarest one is some five of 600.
+    // By chance a rare one is not among 600.
     let words =
         || [By::Request, By::Manifest, By::Operator, By::Address].map(By::as_str).into_iter().chain(["allowed"]);
     let cases = (
