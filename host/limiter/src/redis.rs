@@ -4,6 +4,8 @@
 //! tenant's keys carry its id as their hash tag and expire when nothing is left in them. Amounts travel as packed doubles, which are
 //! exact below 2⁵³.
 
+mod order;
+
 use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,11 +15,13 @@ use clawhold_tenancy::TenantId;
 use clawhold_tenancy::quota::RATE_COUNT;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use order::{Made, Order, Refused};
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, Script, Value};
+use redis::{Client, Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, Script, ServerErrorKind, Value};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::error::Elapsed;
 
 use crate::shared::{Against, Answer, Check, Count, Shared, Unreachable, Verdict};
 
@@ -37,6 +41,7 @@ const VERDICT: usize = 8 * (3 + RATE_COUNT);
 const PREFIX: &str = "clawhold:";
 
 static CHECK: LazyLock<String> = LazyLock::new(|| written_out(include_str!("redis/check.lua")));
+static CHECK_HASH: LazyLock<String> = LazyLock::new(|| Script::new(&CHECK).get_hash().to_owned());
 
 /// The script for as many rates as there are; see there.
 fn written_out(text: &str) -> String {
@@ -200,7 +205,11 @@ impl Redis {
 
 async fn within<T>(asked: impl Future<Output = RedisResult<T>>) -> Result<T, Unreachable> {
     // The connection's own limit does not count while it is being made.
-    match tokio::time::timeout(ANSWER, asked).await {
+    heard(tokio::time::timeout(ANSWER, asked).await)
+}
+
+fn heard<T>(answer: Result<RedisResult<T>, Elapsed>) -> Result<T, Unreachable> {
+    match answer {
         Ok(answer) => answer.map_err(failed),
         Err(_late) => Err(Unreachable("no answer in time".to_owned())),
     }
@@ -209,43 +218,81 @@ async fn within<T>(asked: impl Future<Output = RedisResult<T>>) -> Result<T, Unr
 /// Carries checks there and answers back, as long as there is somebody who asks. In the order in which they were asked: calls are begun
 /// one after another, on one connection.
 async fn carry(connection: Connection, host: u64, mut asked: mpsc::UnboundedReceiver<Asked>) {
-    // Tenants of a cluster are on different nodes.
-    let (in_one, most) = match connection {
-        Connection::One(_) => (IN_ONE, UNDER_WAY),
-        Connection::Cluster(_) => (1, IN_ONE * UNDER_WAY),
+    // Tenants of a cluster are on different nodes, each of which has scripts of its own.
+    let (in_one, most, by_hash) = match connection {
+        Connection::One(_) => (IN_ONE, UNDER_WAY, true),
+        Connection::Cluster(_) => (1, IN_ONE * UNDER_WAY, false),
     };
-    let mut under_way = FuturesUnordered::new();
+    let (mut order, mut under_way) = (Order::new(), FuturesUnordered::new());
     let mut next = Vec::with_capacity(in_one);
     let mut is_open = true;
     while is_open || !under_way.is_empty() {
         tokio::select! {
             biased;
-            Some(()) = under_way.next() => {}
-            got = asked.recv_many(&mut next, in_one), if is_open && under_way.len() < most => {
+            Some((made, ended)) = under_way.next() => {
+                match ended {
+                    Ended::Answered => order.over(made, by_hash),
+                    Ended::Lost => order.over(made, false),
+                    Ended::Unknown(batch) => order.refuse(made, batch),
+                }
+                if under_way.is_empty() {
+                    for refused in order.take_refused() {
+                        match refused {
+                            Refused::Again(made, batch) => under_way.push(call(connection.clone(), host, made, batch)),
+                            Refused::TooLate(batch) => {
+                                let lost = Unreachable("another host has brought the script meanwhile".to_owned());
+                                answer(batch, &Err(lost));
+                            }
+                        }
+                    }
+                }
+            }
+            got = asked.recv_many(&mut next, in_one), if is_open && order.is_clear() && under_way.len() < most => {
                 is_open = got > 0;
                 if is_open {
                     let batch = std::mem::replace(&mut next, Vec::with_capacity(in_one));
-                    under_way.push(call(connection.clone(), host, batch));
+                    under_way.push(call(connection.clone(), host, order.make(), batch));
                 }
             }
         }
     }
 }
 
-/// One call of the script. With its whole text: by its hash it would have to be repeated where the server was started anew or has
-/// forgotten scripts, behind checks that were asked later. The text takes the server some microseconds a call, not a check.
-async fn call(mut connection: Connection, host: u64, asked: Vec<Asked>) {
-    let mut call = redis::cmd("EVAL");
-    call.arg(CHECK.as_str()).arg(asked.len());
+/// What became of a call.
+enum Ended {
+    Answered,
+    /// Whether it was worked on nobody knows.
+    Lost,
+    /// The server does not know the script.
+    Unknown(Vec<Asked>),
+}
+
+/// One call of the script.
+async fn call(mut connection: Connection, host: u64, made: Made, asked: Vec<Asked>) -> (Made, Ended) {
+    let (command, script) = if made.in_full { ("EVAL", &*CHECK) } else { ("EVALSHA", &*CHECK_HASH) };
+    let mut call = redis::cmd(command);
+    call.arg(script).arg(asked.len());
     for Asked { check, .. } in &asked {
         call.arg(key(&check.tenant, "state"));
     }
     for Asked { check, .. } in &asked {
         call.arg(packed(host, check));
     }
-    let answer: Result<Vec<u8>, Unreachable> = within(call.query_async(&mut connection)).await;
+    let heard_of = tokio::time::timeout(ANSWER, call.query_async(&mut connection)).await;
+    if let Ok(Err(error)) = &heard_of
+        && !made.in_full
+        && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+    {
+        return (made, Ended::Unknown(asked));
+    }
+    let answers: Result<Vec<u8>, Unreachable> = heard(heard_of);
+    answer(asked, &answers);
+    (made, if answers.is_ok() { Ended::Answered } else { Ended::Lost })
+}
+
+fn answer(asked: Vec<Asked>, answers: &Result<Vec<u8>, Unreachable>) {
     let of = |at: usize| {
-        let all = answer.as_ref().map_err(Clone::clone)?;
+        let all = answers.as_ref().map_err(Clone::clone)?;
         let one = all.get(at * VERDICT..(at + 1) * VERDICT).and_then(read);
         one.ok_or_else(|| Unreachable("an answer of another form".to_owned()))
     };

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use fair::{Arrival, Fair, Rules, Ticket};
 use wasmtime::EngineWeak;
 
+use crate::cores::{Cores, Whereabouts};
+
 /// Whose use a run adds to, and its share.
 #[derive(Debug, Clone)]
 pub struct Payer {
@@ -41,6 +43,8 @@ pub(crate) struct Gate {
     /// The engine whose clock is moved on when a run with less use than a computing one begins to wait. Without it
     /// the computing one notices at the next tick.
     preempts: Option<EngineWeak>,
+    /// Where those who hold a permit compute.
+    cores: Cores,
     /// Whether computing runs were asked to look up and none has yet: then asking again would only cost them.
     asked: AtomicBool,
 }
@@ -65,6 +69,7 @@ pub(crate) struct Turn {
     borrowed: AtomicBool,
     /// The run has let others go first and keeps its place; see [`Turn::let_others_go`].
     lets_go: AtomicBool,
+    whereabouts: Whereabouts,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -91,6 +96,7 @@ impl Gate {
             state: Mutex::new(State { fair, waiting: HashMap::new(), next: 0 }),
             began: Instant::now(),
             preempts,
+            cores: Cores::of_this_thread(),
             asked: AtomicBool::new(false),
         })
     }
@@ -106,6 +112,7 @@ impl Gate {
             charged: AtomicU64::new(0),
             borrowed: AtomicBool::new(false),
             lets_go: AtomicBool::new(false),
+            whereabouts: Whereabouts::default(),
             waker: Mutex::new(None),
         })
     }
@@ -273,6 +280,20 @@ impl Turn {
         }
     }
 
+    /// The run computes on this thread until what is given is dropped, on a core where no other run does, if there is one.
+    pub(crate) fn computes(&self) -> Computes<'_> {
+        self.settle();
+        Computes(self)
+    }
+
+    /// The run still computes, perhaps on another core than before.
+    pub(crate) fn settle(&self) {
+        // Its caller's thread has other things to do as well, and is not the guests' to move.
+        if !self.is_borrowed() {
+            self.gate.cores.settle(&self.whereabouts);
+        }
+    }
+
     /// Marks that the run computes on its caller's thread, which has other things to do.
     pub(crate) fn borrow(&self, borrowed: bool) {
         self.borrowed.store(borrowed, Ordering::Relaxed);
@@ -294,6 +315,15 @@ impl Turn {
             Some(same) if same.will_wake(waker) => {}
             kept => *kept = Some(waker.clone()),
         }
+    }
+}
+
+/// A run that computes; dropped when it ends or waits.
+pub(crate) struct Computes<'t>(&'t Turn);
+
+impl Drop for Computes<'_> {
+    fn drop(&mut self) {
+        self.0.gate.cores.leave(&self.0.whereabouts);
     }
 }
 
@@ -329,13 +359,16 @@ impl<F: Future + ?Sized> Future for Gated<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        if self.turn.poll_acquire(cx).is_pending() {
+        let Self { turn, inner } = &mut *self;
+        if turn.poll_acquire(cx).is_pending() {
             return Poll::Pending;
         }
-        let polled = self.inner.as_mut().poll(cx);
-        let lets_go = self.turn.lets_go.swap(false, Ordering::Relaxed);
-        if polled.is_pending() && !lets_go && !self.turn.is_borrowed() {
-            self.turn.leave();
+        let computes = turn.computes();
+        let polled = inner.as_mut().poll(cx);
+        drop(computes);
+        let lets_go = turn.lets_go.swap(false, Ordering::Relaxed);
+        if polled.is_pending() && !lets_go && !turn.is_borrowed() {
+            turn.leave();
         }
         polled
     }

@@ -19,6 +19,7 @@
 mod artifacts;
 mod compile;
 pub mod contract;
+mod cores;
 mod engine;
 mod gate;
 mod linkers;

@@ -260,6 +260,7 @@ impl<T: Send + 'static> Sandbox<T> {
             if Instant::now() >= deadline {
                 return Err(Stop(Reason::Deadline).into());
             }
+            turn.settle();
             if turn.should_yield() {
                 return Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn.let_others_go())));
             }
@@ -369,7 +370,9 @@ impl<T: Send + 'static> Sandbox<T> {
             } else {
                 None
             };
+            let computes = place.0.computes();
             let guest = store.into_data();
+            drop(computes);
             drop((place, clearing));
             let outcome = match ended {
                 Ok(Ok(output)) => guest.stopped.map_or(Ok(output), |reason| Err(stopped(reason, None))),
