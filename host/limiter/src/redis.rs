@@ -15,12 +15,13 @@ use clawhold_tenancy::TenantId;
 use clawhold_tenancy::quota::RATE_COUNT;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use order::{Made, Order, Refused};
+use order::{Again, Made, Order};
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::{Client, Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, Script, ServerErrorKind, Value};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use crate::shared::{Against, Answer, Check, Count, Shared, Unreachable, Verdict};
@@ -236,24 +237,38 @@ async fn carry(connection: Connection, host: u64, mut asked: mpsc::UnboundedRece
                     Ended::Unknown(batch) => order.refuse(made, batch),
                 }
                 if under_way.is_empty() {
-                    for refused in order.take_refused() {
-                        match refused {
-                            Refused::Again(made, batch) => under_way.push(call(connection.clone(), host, made, batch)),
-                            Refused::TooLate(batch) => {
-                                let lost = Unreachable("another host has brought the script meanwhile".to_owned());
-                                answer(batch, &Err(lost));
-                            }
+                    for Again { made, mut carried, is_late } in order.take_refused() {
+                        if is_late {
+                            carried.asked.iter_mut().for_each(Asked::comes_late);
                         }
+                        under_way.push(call(connection.clone(), host, made, carried));
                     }
                 }
             }
             got = asked.recv_many(&mut next, in_one), if is_open && order.is_clear() && under_way.len() < most => {
                 is_open = got > 0;
                 if is_open {
-                    let batch = std::mem::replace(&mut next, Vec::with_capacity(in_one));
+                    let asked = std::mem::replace(&mut next, Vec::with_capacity(in_one));
+                    let batch = Batch { asked, until: Instant::now() + ANSWER };
                     under_way.push(call(connection.clone(), host, order.make(), batch));
                 }
             }
+        }
+    }
+}
+
+/// Checks that go along in one call, and until when there must be an answer, also if it has to be made again.
+struct Batch {
+    asked: Vec<Asked>,
+    until: Instant,
+}
+
+impl Asked {
+    /// A later check may have been worked on before this one. What has changed is added up in whatever order; how many runs there were
+    /// is not so any more.
+    fn comes_late(&mut self) {
+        if let Count::Are(_) = self.check.runs.count {
+            self.check.runs.count = Count::Change(0);
         }
     }
 }
@@ -264,29 +279,30 @@ enum Ended {
     /// Whether it was worked on nobody knows.
     Lost,
     /// The server does not know the script.
-    Unknown(Vec<Asked>),
+    Unknown(Batch),
 }
 
 /// One call of the script.
-async fn call(mut connection: Connection, host: u64, made: Made, asked: Vec<Asked>) -> (Made, Ended) {
+async fn call(mut connection: Connection, host: u64, made: Made, batch: Batch) -> (Made, Ended) {
     let (command, script) = if made.in_full { ("EVAL", &*CHECK) } else { ("EVALSHA", &*CHECK_HASH) };
+    let asked = &batch.asked;
     let mut call = redis::cmd(command);
     call.arg(script).arg(asked.len());
-    for Asked { check, .. } in &asked {
+    for Asked { check, .. } in asked {
         call.arg(key(&check.tenant, "state"));
     }
-    for Asked { check, .. } in &asked {
+    for Asked { check, .. } in asked {
         call.arg(packed(host, check));
     }
-    let heard_of = tokio::time::timeout(ANSWER, call.query_async(&mut connection)).await;
+    let heard_of = tokio::time::timeout_at(batch.until, call.query_async(&mut connection)).await;
     if let Ok(Err(error)) = &heard_of
         && !made.in_full
         && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
     {
-        return (made, Ended::Unknown(asked));
+        return (made, Ended::Unknown(batch));
     }
     let answers: Result<Vec<u8>, Unreachable> = heard(heard_of);
-    answer(asked, &answers);
+    answer(batch.asked, &answers);
     (made, if answers.is_ok() { Ended::Answered } else { Ended::Lost })
 }
 

@@ -5,7 +5,8 @@
 //! moments lately does not look for work elsewhere before one of the kernel's ticks, milliseconds away. So each run that computes says
 //! on which core it does, and goes to another if that one is taken.
 //!
-//! What it will not do: keep a thread where it is. The kernel may move it at any time, for whatever else runs on the machine.
+//! What it will not do: keep a thread where it is. The kernel may move it at any time, for whatever else runs on the machine. A core here
+//! is what the kernel calls a processor.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -13,13 +14,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const NOWHERE: usize = usize::MAX;
 
 /// The cores of the machine, and on which of them a run computes.
-pub(crate) struct Cores(Box<[Core]>);
+#[derive(Default)]
+pub(crate) struct Cores {
+    cores: Box<[Core]>,
+    /// Those that may be used.
+    usable: system::Usable,
+}
 
 /// Has a line of the cache of its own, since each run that begins writes here.
 #[derive(Default)]
 #[repr(align(64))]
 struct Core {
-    /// Whether this process may use it.
+    /// Whether this process may use it, as it was when it began.
     usable: bool,
     taken: AtomicBool,
 }
@@ -36,18 +42,22 @@ impl Default for Whereabouts {
 impl Cores {
     /// Those that the calling thread may use. None where the system does not say: then runs stay where they are put.
     pub(crate) fn of_this_thread() -> Self {
+        let usable = system::usable();
         let mut cores: Vec<Core> = Vec::new();
-        for core in system::usable() {
+        for core in system::each(&usable) {
             cores.resize_with(core + 1, Core::default);
             cores[core].usable = true;
         }
-        Self(cores.into())
+        Self { cores: cores.into(), usable }
     }
 
     /// The run computes on this thread. Goes to a core where no other does, if it is beside one and there is such a core.
     pub(crate) fn settle(&self, run: &Whereabouts) {
-        if let Some(to) = self.settle_on(run, system::current()) {
-            system::go(to);
+        if let Some(to) = self.settle_on(run, system::current())
+            && !system::go(to, &self.usable)
+        {
+            // It was taken from this process meanwhile.
+            self.leave(run);
         }
     }
 
@@ -59,7 +69,12 @@ impl Cores {
     /// The run was found to be `here`. Gives where it should go instead.
     fn settle_on(&self, run: &Whereabouts, here: usize) -> Option<usize> {
         let own = run.0.load(Ordering::Relaxed);
-        if here == own || here >= self.0.len() {
+        if here == own {
+            return None;
+        }
+        if !self.cores.get(here).is_some_and(|core| core.usable) {
+            // It was given to this process meanwhile.
+            self.leave(run);
             return None;
         }
         if self.take(here) {
@@ -70,20 +85,26 @@ impl Cores {
         if own != NOWHERE {
             return Some(own);
         }
-        let free = (here + 1..self.0.len()).chain(0..here).find(|core| self.take(*core))?;
+        let free = (here + 1..self.cores.len()).chain(0..here).find(|core| self.take(*core))?;
         run.0.store(free, Ordering::Relaxed);
         Some(free)
     }
 
     fn take(&self, core: usize) -> bool {
-        let core = &self.0[core];
-        core.usable && !core.taken.swap(true, Ordering::Relaxed)
+        let core = &self.cores[core];
+        core.usable && !core.taken.load(Ordering::Relaxed) && !core.taken.swap(true, Ordering::Relaxed)
     }
 
     fn free(&self, core: usize) {
-        if let Some(core) = self.0.get(core) {
+        if let Some(core) = self.cores.get(core) {
             core.taken.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// Cores on which a run computes.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.cores.iter().filter(|core| core.taken.load(Ordering::Relaxed)).count()
     }
 }
 
@@ -91,9 +112,15 @@ impl Cores {
 mod system {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
-    pub(super) fn usable() -> impl Iterator<Item = usize> {
-        let usable = sched_getaffinity(None).unwrap_or_default();
-        (0..CpuSet::MAX_CPU).filter(move |core| usable.is_set(*core))
+    pub(super) type Usable = CpuSet;
+
+    pub(super) fn usable() -> Usable {
+        // More processors than the set has room for are none.
+        sched_getaffinity(None).unwrap_or_default()
+    }
+
+    pub(super) fn each(usable: &Usable) -> impl Iterator<Item = usize> {
+        (0..CpuSet::MAX_CPU).filter(|core| usable.is_set(*core))
     }
 
     pub(super) fn current() -> usize {
@@ -101,19 +128,24 @@ mod system {
     }
 
     /// Moves this thread, which may then be moved again. If it may not go there, or not at all, it stays.
-    pub(super) fn go(core: usize) {
-        let Ok(usable) = sched_getaffinity(None) else { return };
+    pub(super) fn go(core: usize, usable: &Usable) -> bool {
         let mut only = CpuSet::new();
         only.set(core);
-        if usable.is_set(core) && sched_setaffinity(None, &only).is_ok() {
-            let _as_before = sched_setaffinity(None, &usable);
+        let is_there = sched_setaffinity(None, &only).is_ok();
+        if is_there && let Err(error) = sched_setaffinity(None, usable) {
+            tracing::error!(%error, core, "a thread of guests' cannot leave the core that it was moved to");
         }
+        is_there
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    pub(super) fn usable() -> impl Iterator<Item = usize> {
+    pub(super) type Usable = ();
+
+    pub(super) fn usable() -> Usable {}
+
+    pub(super) fn each((): &Usable) -> impl Iterator<Item = usize> {
         std::iter::empty()
     }
 
@@ -121,7 +153,9 @@ mod system {
         super::NOWHERE
     }
 
-    pub(super) fn go(_core: usize) {}
+    pub(super) fn go(_core: usize, (): &Usable) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +165,8 @@ mod tests {
     use super::*;
 
     fn cores(usable: &[bool]) -> Cores {
-        Cores(usable.iter().map(|usable| Core { usable: *usable, ..Core::default() }).collect())
+        let cores = usable.iter().map(|usable| Core { usable: *usable, ..Core::default() }).collect();
+        Cores { cores, ..Cores::default() }
     }
 
     fn at(run: &Whereabouts) -> Option<usize> {
@@ -151,9 +186,9 @@ mod tests {
         cores.leave(&runs[0]);
         assert_eq!(cores.settle_on(&runs[3], 3), Some(0));
         assert_eq!(runs.each_ref().map(at), [None, Some(3), Some(2), Some(0)]);
-        // What is not known of, or not to be used, is nobody's.
-        let run = Whereabouts::default();
-        assert_eq!((cores.settle_on(&run, 9), cores.settle_on(&run, 1), at(&run)), (None, None, None));
+        // What this process was given later is nobody's, and what was left for it is free.
+        assert_eq!((cores.settle_on(&runs[1], 9), cores.settle_on(&runs[2], 1)), (None, None));
+        assert_eq!((runs.each_ref().map(at), cores.taken()), ([None, None, None, Some(0)], 1));
     }
 
     proptest! {
@@ -169,7 +204,7 @@ mod tests {
                 } else if let Some(to) = cores.settle_on(&runs[run], here) {
                     prop_assert_eq!(at(&runs[run]), Some(to));
                 }
-                for (core, state) in cores.0.iter().enumerate() {
+                for (core, state) in cores.cores.iter().enumerate() {
                     let there = runs.iter().filter(|run| at(run) == Some(core)).count();
                     prop_assert_eq!(there, usize::from(state.taken.load(Ordering::Relaxed)));
                     prop_assert!(there == 0 || usable[core]);
@@ -182,27 +217,25 @@ mod tests {
     #[test]
     fn a_thread_is_really_moved_and_may_be_moved_again() {
         use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-        let before = sched_getaffinity(None).unwrap();
+        let Ok(before) = sched_getaffinity(None) else { return };
         let cores = Cores::of_this_thread();
         if before.count() < 2 {
             eprintln!("skipped: there is one core only");
             return;
         }
         let (beside, run) = (Whereabouts::default(), Whereabouts::default());
-        // Whoever else is on this machine may have the kernel move it at any time, which is not what is asked here.
-        let moved = (0..100).any(|_| {
-            let here = sched_getcpu();
+        let here = sched_getcpu();
+        assert_eq!(cores.settle_on(&beside, here), None);
+        let to = cores.settle_on(&run, here).unwrap();
+        assert_ne!(to, here);
+        // The kernel may move it on at any time, and does not each time.
+        let is_moved = (0..100).any(|_| {
             let mut only = CpuSet::new();
             only.set(here);
             sched_setaffinity(None, &only).unwrap();
-            sched_setaffinity(None, &before).unwrap();
-            assert_eq!(cores.settle_on(&beside, here), None);
-            cores.settle(&run);
-            let is_moved = sched_getcpu() != here && at(&run) == Some(sched_getcpu());
-            cores.leave(&beside);
-            cores.leave(&run);
-            is_moved
+            system::go(to, &before) && sched_getcpu() == to
         });
-        assert!(moved && sched_getaffinity(None).unwrap() == before);
+        assert!(is_moved && sched_getaffinity(None).unwrap() == before);
+        assert!(!system::go(CpuSet::MAX_CPU - 1, &before) || before.is_set(CpuSet::MAX_CPU - 1));
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct Gate {
     /// The engine whose clock is moved on when a run with less use than a computing one begins to wait. Without it
     /// the computing one notices at the next tick.
     preempts: Option<EngineWeak>,
-    /// Where those who hold a permit compute.
+    /// Where runs compute.
     cores: Cores,
     /// Whether computing runs were asked to look up and none has yet: then asking again would only cost them.
     asked: AtomicBool,
@@ -79,7 +79,7 @@ const HOLDS: u8 = 2;
 
 impl Gate {
     pub(crate) fn new(permits: u32, preempts: Option<EngineWeak>) -> Arc<Self> {
-        Self::ruled(Rules { permits: permits.max(1), ..Rules::default() }, preempts)
+        Self::ruled(Rules { permits: permits.max(1), ..Rules::default() }, preempts, Cores::of_this_thread())
     }
 
     /// One turn at a time, which nobody takes away and which may last as long as `turn`: who had less goes first for many of
@@ -87,16 +87,16 @@ impl Gate {
     pub(crate) fn of_turns(turn: Duration) -> Arc<Self> {
         let turn = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
         let rules = Rules { window: turn.saturating_mul(5), patience: turn.saturating_mul(30), ..Rules::default() };
-        Self::ruled(rules, None)
+        Self::ruled(rules, None, Cores::default())
     }
 
-    fn ruled(rules: Rules, preempts: Option<EngineWeak>) -> Arc<Self> {
+    fn ruled(rules: Rules, preempts: Option<EngineWeak>, cores: Cores) -> Arc<Self> {
         let fair = Fair::new(rules);
         Arc::new(Self {
             state: Mutex::new(State { fair, waiting: HashMap::new(), next: 0 }),
             began: Instant::now(),
             preempts,
-            cores: Cores::of_this_thread(),
+            cores,
             asked: AtomicBool::new(false),
         })
     }
@@ -376,6 +376,7 @@ impl<F: Future + ?Sized> Future for Gated<F> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
@@ -458,6 +459,35 @@ mod tests {
         assert!(woken.poll(run.as_mut()).is_ready());
         turn.leave();
         assert!(gate.lock().fair.has_free());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_run_has_a_core_while_it_computes_and_none_while_it_waits_or_when_it_has_failed() {
+        let gate = Gate::new(2, None);
+        let (turn, taken) = (gate.turn(Payer::named("a")), |gate: &Gate| gate.cores.taken());
+        let (inside, mut polls) = (Arc::clone(&gate), 0);
+        let mut run = Box::pin(Gated::new(
+            Arc::clone(&turn),
+            Box::pin(poll_fn(move |_| -> Poll<()> {
+                polls += 1;
+                assert_eq!(taken(&inside), usize::from(polls != 2), "in poll {polls}");
+                assert!(polls < 3, "a host function fails");
+                Poll::Pending
+            })),
+        ));
+        assert!(poll_once(run.as_mut()).is_pending() && taken(&gate) == 0);
+        // On its caller's thread.
+        turn.borrow(true);
+        assert!(poll_once(run.as_mut()).is_pending() && taken(&gate) == 0);
+        turn.borrow(false);
+        let failed = std::panic::catch_unwind(AssertUnwindSafe(|| poll_once(run.as_mut())));
+        assert!(failed.is_err() && taken(&gate) == 0);
+        // Taking an instance down is computing.
+        let computes = turn.computes();
+        assert_eq!(taken(&gate), 1);
+        drop(computes);
+        assert_eq!(taken(&gate), 0);
     }
 
     #[tokio::test]

@@ -260,10 +260,10 @@ impl<T: Send + 'static> Sandbox<T> {
             if Instant::now() >= deadline {
                 return Err(Stop(Reason::Deadline).into());
             }
-            turn.settle();
             if turn.should_yield() {
                 return Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn.let_others_go())));
             }
+            turn.settle();
             // Letting other runs go first when none waits would cost every run that computes. Another thread of the host
             // may wait for the core, though, and Linux lets a busy one keep it for up to 4 ms.
             std::thread::yield_now();
