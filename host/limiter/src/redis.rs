@@ -267,8 +267,8 @@ impl Asked {
     /// A later check may have been worked on before this one. What has changed is added up in whatever order; how many runs there were
     /// is not so any more.
     fn comes_late(&mut self) {
-        if let Count::Are(_) = self.check.runs.count {
-            self.check.runs.count = Count::Change(0);
+        if let Count::Are { runs: _, by } = self.check.runs.count {
+            self.check.runs.count = Count::Change(by);
         }
     }
 }
@@ -331,7 +331,7 @@ fn key(tenant: &TenantId, what: &str) -> String {
 fn packed(host: u64, check: &Check) -> Vec<u8> {
     let Check { tenant: _, limits, ask, changes, runs } = check;
     let (is_all, count) = match runs.count {
-        Count::Are(count) => (1.0, double(count)),
+        Count::Are { runs, by: _ } => (1.0, double(runs)),
         Count::Change(by) => (0.0, signed(by)),
     };
     let last = u64::try_from(runs.last.as_micros()).unwrap_or(u64::MAX);

@@ -39,8 +39,8 @@ pub struct Runs {
 /// How many runs a host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// So many.
-    Are(u64),
+    /// So many, which is so many more or less than it said last.
+    Are { runs: u64, by: i64 },
     /// So many more or less than it said last: while checks are under way that may add one.
     Change(i64),
 }

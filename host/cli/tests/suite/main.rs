@@ -1,6 +1,8 @@
 //! The `clawhold` command as people type it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+#[cfg(target_os = "linux")]
+mod cores;
 mod faults;
 mod import;
 mod market;

@@ -74,10 +74,8 @@ impl Books {
         }
         let here = account.used(quota, Dimension::ConcurrentRuns, now_us);
         let known = std::mem::replace(&mut pending.runs, here.cast_signed());
-        let count = match pending.asking {
-            0 => Count::Are(here),
-            _ => Count::Change(here.cast_signed().saturating_sub(known)),
-        };
+        let by = here.cast_signed().saturating_sub(known);
+        let count = if pending.asking == 0 { Count::Are { runs: here, by } } else { Count::Change(by) };
         pending.asking += u64::from(run_until_us.is_some());
         pending.since_us = 0;
         let last = account.runs().iter().map(|(_, until)| *until).chain(run_until_us).max().unwrap_or(now_us);

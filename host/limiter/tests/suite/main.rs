@@ -3,6 +3,8 @@
 
 mod alone;
 #[cfg(feature = "redis")]
+mod scripts;
+#[cfg(feature = "redis")]
 mod together;
 
 use std::sync::Arc;

@@ -13,18 +13,18 @@ use crate::{call, quota, tenant};
 
 const LONG: Duration = Duration::from_mins(1);
 
-fn limiter(url: &str, name: &str) -> Arc<Limiter> {
+pub(crate) fn limiter(url: &str, name: &str) -> Arc<Limiter> {
     Limiter::shared(Arc::new(Redis::one(url, name.to_owned()).unwrap()) as Arc<dyn Shared>, 1)
 }
 
-async fn two(server: &Server) -> [Arc<Limiter>; 2] {
+pub(crate) async fn two(server: &Server) -> [Arc<Limiter>; 2] {
     let two = [limiter(&server.url(), "one"), limiter(&server.url(), "two")];
     assert!(becomes(async || two.iter().all(|of| of.hosts() == Some((2, false)))).await);
     two
 }
 
 /// Waits until it is so, ten seconds at most.
-async fn becomes(so: impl AsyncFn() -> bool) -> bool {
+pub(crate) async fn becomes(so: impl AsyncFn() -> bool) -> bool {
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until {
         if so().await {
@@ -168,7 +168,7 @@ async fn burst(limiter: &Arc<Limiter>, quota: &Arc<clawhold_tenancy::quota::Quot
 }
 
 /// What is used of the calls, as the shared place has it.
-async fn used(limiter: &Arc<Limiter>, quota: &Arc<clawhold_tenancy::quota::Quota>) -> u64 {
+pub(crate) async fn used(limiter: &Arc<Limiter>, quota: &Arc<clawhold_tenancy::quota::Quota>) -> u64 {
     limiter.refresh(&tenant("acme-corp"), quota).await;
     limiter.standing(&tenant("acme-corp"), quota, Dimension::SkillCalls).used
 }
@@ -209,7 +209,7 @@ async fn a_redis_that_comes_and_goes_counts_nothing_twice_and_loses_no_run() {
 }
 
 /// The runs under way, as the shared place has them.
-async fn runs(limiter: &Arc<Limiter>, quota: &Arc<clawhold_tenancy::quota::Quota>) -> u64 {
+pub(crate) async fn runs(limiter: &Arc<Limiter>, quota: &Arc<clawhold_tenancy::quota::Quota>) -> u64 {
     limiter.refresh(&tenant("acme-corp"), quota).await;
     limiter.standing(&tenant("acme-corp"), quota, Dimension::ConcurrentRuns).used
 }
@@ -432,74 +432,4 @@ async fn what_a_tenant_uses_that_came_while_hosts_were_apart_is_told_when_they_a
     let used = two[0].standing(&globex, &quota, Dimension::SkillCalls).used;
     // Ten a second have run off.
     assert!((260..=300).contains(&used), "{used} of 300");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_has_forgotten_its_scripts_is_told_again_and_nothing_is_lost_or_counted_twice() {
-    let server = Server::start().unwrap();
-    let two = two(&server).await;
-    let quota = quota(&[(Dimension::SkillCalls, 6_000), (Dimension::ConcurrentRuns, 1000)]);
-    let (began, mut admitted) = (Instant::now(), 0);
-    for _ in 0..20 {
-        assert_eq!(server.ask(&["script", "flush", "sync"]).unwrap(), "OK");
-        let grants = (0..40).map(|n| {
-            let (limiter, quota) = (Arc::clone(&two[n % 2]), Arc::clone(&quota));
-            tokio::spawn(async move { call(&limiter, &quota, LONG).await.unwrap() })
-        });
-        let mut held = Vec::new();
-        for grant in grants.collect::<Vec<_>>() {
-            held.push(grant.await.unwrap());
-        }
-        admitted += held.len() as u64;
-        // Each host knows of all runs, its own and the other's.
-        assert!(becomes(async || runs(&two[0], &quota).await == 40 && runs(&two[1], &quota).await == 40).await);
-        drop(held);
-        assert!(becomes(async || runs(&two[0], &quota).await == 0).await);
-    }
-    assert!(two.iter().all(|limiter| limiter.hosts() == Some((2, false))), "no check has failed");
-    let used = used(&two[0], &quota).await;
-    // A hundred a second run off.
-    let run_off = u64::try_from(began.elapsed().as_millis()).unwrap() / 10 + 1;
-    assert!(used <= admitted && used + run_off >= admitted, "{used} of {admitted}, of which {run_off} ran off");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_check_of_a_host_alone_fails_while_redis_forgets_its_scripts_again_and_again() {
-    let server = Server::start().unwrap();
-    let alone = limiter(&server.url(), "one");
-    assert!(becomes(async || alone.hosts() == Some((1, false))).await);
-    let quota = quota(&[(Dimension::SkillCalls, 60_000), (Dimension::ConcurrentRuns, 1000)]);
-    let began = Instant::now();
-    let mut asking = JoinSet::new();
-    for _ in 0..16 {
-        let (limiter, quota) = (Arc::clone(&alone), Arc::clone(&quota));
-        asking.spawn(async move {
-            let mut admitted = 0;
-            while admitted < 500 {
-                drop(call(&limiter, &quota, LONG).await.unwrap());
-                admitted += 1;
-                assert_eq!(limiter.hosts(), Some((1, false)), "a check has failed");
-            }
-            admitted
-        });
-    }
-    let mut forgot = 0;
-    while forgot < 20 {
-        assert_eq!(server.ask(&["script", "flush", "sync"]).unwrap(), "OK");
-        forgot += 1;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let admitted: u64 = asking.join_all().await.into_iter().sum();
-    let used = used(&alone, &quota).await;
-    assert_eq!(admitted, 8_000);
-    // A thousand a second run off.
-    let run_off = u64::try_from(began.elapsed().as_millis()).unwrap() + 1;
-    assert!(used <= admitted && used + run_off >= admitted, "{used} of {admitted}, of which {run_off} ran off");
-    // The text went along only where it was asked for: most calls carried the hash.
-    let stats = server.ask(&["info", "commandstats"]).unwrap();
-    let calls = |command: &str| -> u64 {
-        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls="))).unwrap();
-        line.split(',').next().unwrap().parse().unwrap()
-    };
-    assert!(calls("evalsha") > calls("eval"), "{stats}");
 }
